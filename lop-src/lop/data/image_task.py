@@ -1,0 +1,56 @@
+"""A classification task over images that are on the device as uint8."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lop.data.stream import Batch, Task
+from lop.utils.seeding import make_generator
+
+CHUNK = 4096  # examples prepared at once: a batch is then a view, so batch size 1 costs no indexing
+EVALUATION_BATCH = 2000
+
+
+@dataclass(frozen=True)
+class ImageTask(Task):
+    """train, test: (images uint8, labels int64) on one device, by split name; prepare: uint8 batch -> float input.
+
+    prepare is the task's own transformation and is the same for every split. seed: of the order of examples.
+    shuffle: whether each epoch has its own random order.
+    """
+
+    seed: int
+    splits: dict[str, Batch]
+    prepare: Callable[[Tensor], Tensor]
+    shuffle: bool = True
+
+    def _order(self, *purpose: object) -> Tensor:
+        labels = self.splits["train"][1]
+        generator = make_generator(self.seed, "task", self.index, *purpose)
+        return torch.randperm(len(labels), generator=generator).to(labels.device)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        images, labels = self.splits["train"]
+        order = self._order("epoch", epoch) if self.shuffle else torch.arange(len(labels), device=labels.device)
+        size = self.batch_size
+        order = order[start * size : self.steps_per_epoch * size]
+        per_chunk = max(1, CHUNK // size) * size
+        for begin in range(0, len(order), per_chunk):
+            rows = order[begin : begin + per_chunk]
+            x, y = self.prepare(images[rows]), labels[rows]
+            yield from zip(x.split(size), y.split(size), strict=True)
+
+    def reference(self, size: int) -> Batch:
+        images, labels = self.splits["train"]
+        rows = self._order("reference")[:size]
+        return self.prepare(images[rows]), labels[rows]
+
+    def evaluation(self, split: str, limit: int | None = None) -> Iterator[Batch]:
+        if split not in self.splits:
+            return
+        images, labels = self.splits[split]
+        for begin in range(0, min(len(labels), limit or len(labels)), EVALUATION_BATCH):
+            rows = slice(begin, min(begin + EVALUATION_BATCH, limit or len(labels)))
+            yield self.prepare(images[rows]), labels[rows]

@@ -1,0 +1,61 @@
+"""The protocol of every benchmark: a stream of tasks, each a pure function of (seed, index)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One task.
+
+    index: position in the stream, from 0.
+    active: indices of the outputs in use (int64, on the device), or None for all; other logits are masked.
+    epochs: passes over the task's training examples.
+    steps_per_epoch: batches in one pass.
+    batch_size: examples in a full batch.
+    """
+
+    index: int
+    active: Tensor | None
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+
+    @abstractmethod
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The training batches of one epoch from number `start` on, on the device.
+
+        Pure in (seed, task, epoch): starting at k gives what skipping k batches gives. x is float, y int64
+        class indices or, for regression, float targets (batch, outputs).
+        """
+
+    @abstractmethod
+    def reference(self, size: int) -> Batch:
+        """The first `size` examples of a fixed random order of the training set, not augmented."""
+
+    @abstractmethod
+    def evaluation(self, split: str, limit: int | None = None) -> Iterator[Batch]:
+        """Large batches of a split ("train", "test", "validation"), not augmented; at most `limit` examples.
+
+        A split that the benchmark does not have yields nothing.
+        """
+
+
+class TaskStream(ABC):
+    """A benchmark. Keyword-only, annotated constructor parameters are its options in a config."""
+
+    num_tasks: int
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    loss: str = "cross_entropy"  # or "mse"
+    bin_steps: int | None = None  # steps per bin of online performance; None: ten bins per task
+    data_description: str  # one line for people: which data, from where
+
+    @abstractmethod
+    def task(self, k: int) -> Task:
+        """Task k, 0 <= k < num_tasks; the same whatever was asked before."""

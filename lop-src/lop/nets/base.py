@@ -1,0 +1,83 @@
+"""What every net tells about itself: its hidden layers, and the features they compute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenLayer:
+    """One hidden layer. Interventions and diagnostics touch a net only through this description.
+
+    incoming: the Linear or Conv2d that computes the units (rows of its weight are units, or filters).
+    norm: the normalisation between `incoming` and `activation`, or None.
+    activation: the module whose output is the layer's features, (batch, features) or (batch, features, h, w).
+    outgoing: every Linear or Conv2d that reads the features; empty where the readers are not all known
+        (a residual stream): such units are measured but must not be reset.
+    expansion: features per unit, 2 for CReLU (all positive parts first, then all negative parts), else 1.
+    """
+
+    name: str
+    incoming: nn.Module
+    norm: nn.Module | None
+    activation: nn.Module
+    outgoing: tuple[nn.Module, ...]
+    expansion: int = 1
+
+    @property
+    def units(self) -> int:
+        return self.incoming.weight.shape[0]
+
+    def outgoing_weight(self, module: nn.Module) -> Tensor:
+        """The weight of one outgoing module as a view (outputs, expansion, units, positions).
+
+        positions: kernel positions of a Conv2d, or pixels per map where a Linear reads flattened maps.
+        """
+        weight = module.weight
+        return weight.view(weight.shape[0], self.expansion, self.units, -1)
+
+
+class Net(nn.Module):
+    """forward(x) -> outputs (batch, num_outputs), plus the description of the hidden layers, input to output."""
+
+    def hidden_layers(self) -> list[HiddenLayer]:
+        raise NotImplementedError
+
+    def output_layer(self) -> nn.Module:
+        """The head: the Linear that computes the outputs."""
+        raise NotImplementedError
+
+
+class FeatureRecorder:
+    """Records the output of every hidden activation during the forward passes made while it is `recording`.
+
+    Hooks are installed once; when not recording they cost one attribute test. `features` holds the last
+    recorded pass, one detached tensor per hidden layer, in the order of `hidden_layers()`.
+    """
+
+    def __init__(self, layers: Sequence[HiddenLayer]):
+        self.recording = False
+        self.features: list[Tensor | None] = [None] * len(layers)
+        self._handles = [
+            layer.activation.register_forward_hook(self._hook(i)) for i, layer in enumerate(layers)
+        ]
+
+    def _hook(self, index: int):
+        def hook(module, inputs, output):
+            if self.recording:
+                self.features[index] = output.detach()
+
+        return hook
+
+    def __enter__(self) -> "FeatureRecorder":
+        self.recording = True
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.recording = False
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()

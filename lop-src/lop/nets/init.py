@@ -1,0 +1,113 @@
+"""Initial distributions of weights, kept with each layer so that it can be drawn from again at any time."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lop.utils.errors import UserError
+
+SCHEMES = ("kaiming_uniform", "kaiming_normal", "lecun_uniform", "xavier_uniform", "torch_default")
+
+
+@dataclass(frozen=True)
+class Init:
+    """How one layer's parameters are distributed at the start.
+
+    `kaiming_*` (He 2015) and `xavier_uniform` (Glorot 2010) scale with the gain of `nonlinearity`;
+    `lecun_uniform` (LeCun 1998) has variance 1/fan_in; biases are 0. `torch_default` is what torch's
+    layers do by themselves: weights and biases uniform in +-1/sqrt(fan_in).
+    """
+
+    scheme: str = "kaiming_uniform"
+    nonlinearity: str = "relu"
+
+    def __post_init__(self):
+        if self.scheme not in SCHEMES:
+            raise UserError(f"init must be one of {', '.join(SCHEMES)}, got {self.scheme!r}")
+
+    def std(self, fan_in: int, fan_out: int) -> float:
+        """Standard deviation of a weight."""
+        gain = _gain(self.nonlinearity)
+        if self.scheme in ("kaiming_uniform", "kaiming_normal"):
+            return gain / math.sqrt(fan_in)
+        if self.scheme == "lecun_uniform":
+            return 1 / math.sqrt(fan_in)
+        if self.scheme == "xavier_uniform":
+            return gain * math.sqrt(2 / (fan_in + fan_out))
+        return 1 / math.sqrt(3 * fan_in)
+
+    def bias_bound(self, fan_in: int) -> float:
+        return 1 / math.sqrt(fan_in) if self.scheme == "torch_default" else 0.0
+
+
+def _gain(nonlinearity: str) -> float:
+    # ELU and swish have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost.
+    names = {"elu": "relu", "swish": "relu", "crelu": "linear"}
+    return nn.init.calculate_gain(names.get(nonlinearity, nonlinearity))
+
+
+def _fans(weight: Tensor) -> tuple[int, int]:
+    positions = weight[0, 0].numel()
+    return weight.shape[1] * positions, weight.shape[0] * positions
+
+
+def linear(in_features: int, out_features: int, init: Init, bias: bool = True) -> nn.Linear:
+    """An nn.Linear that remembers its Init; its values are undefined until `initialise_` is called."""
+    return _remember(nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias), init)
+
+
+def conv2d(in_channels: int, out_channels: int, kernel_size: int, init: Init, **options) -> nn.Conv2d:
+    """An nn.Conv2d that remembers its Init; its values are undefined until `initialise_` is called."""
+    return _remember(nn.utils.skip_init(nn.Conv2d, in_channels, out_channels, kernel_size, **options), init)
+
+
+def _remember(module: nn.Module, init: Init) -> nn.Module:
+    module.init = init
+    return module
+
+
+@torch.no_grad()
+def fresh_parameters(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """New values for a layer's own parameters, drawn from its initial distribution, on their device.
+
+    Normalisation layers give weight 1, bias 0. Raises TypeError for a layer that does not know its distribution.
+    """
+    own = dict(module.named_parameters(recurse=False))
+    init = getattr(module, "init", None)
+    if init is None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
+            return {name: torch.full_like(p, 1.0 if name == "weight" else 0.0) for name, p in own.items()}
+        raise TypeError(f"{type(module).__name__} does not know its initial distribution")
+    fan_in, fan_out = _fans(own["weight"])
+    fresh = {"weight": _draw(own["weight"], init.scheme, init.std(fan_in, fan_out), generator)}
+    if "bias" in own:
+        bound = init.bias_bound(fan_in)
+        bias = own["bias"]
+        fresh["bias"] = _uniform(bias, bound, generator) if bound else torch.zeros_like(bias)
+    return fresh
+
+
+def _draw(like: Tensor, scheme: str, std: float, generator: torch.Generator) -> Tensor:
+    if scheme.endswith("normal"):
+        out = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
+        return out.normal_(0.0, std, generator=generator).to(like.device)
+    return _uniform(like, math.sqrt(3.0) * std, generator)
+
+
+def _uniform(like: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    out = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
+    return out.uniform_(-bound, bound, generator=generator).to(like.device)
+
+
+@torch.no_grad()
+def initialise_(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw all parameters below `module` afresh, in place, and reset BatchNorm's running statistics."""
+    for layer in module.modules():
+        own = dict(layer.named_parameters(recurse=False))
+        if own:
+            for name, value in fresh_parameters(layer, generator).items():
+                own[name].copy_(value)
+        if hasattr(layer, "reset_running_stats"):
+            layer.reset_running_stats()
