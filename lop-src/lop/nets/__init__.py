@@ -7,4 +7,4 @@ NETS: dict[str, type[Net]] = {
     "mlp": MLP,
 }
 
-__all__ = ["NETS", "MLP", "FeatureRecorder", "HiddenLayer", "Net"]
+__all__ = ["MLP", "NETS", "FeatureRecorder", "HiddenLayer", "Net"]

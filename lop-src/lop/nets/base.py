@@ -59,9 +59,7 @@ class FeatureRecorder:
     def __init__(self, layers: Sequence[HiddenLayer]):
         self.recording = False
         self.features: list[Tensor | None] = [None] * len(layers)
-        self._handles = [
-            layer.activation.register_forward_hook(self._hook(i)) for i, layer in enumerate(layers)
-        ]
+        self._handles = [layer.activation.register_forward_hook(self._hook(i)) for i, layer in enumerate(layers)]
 
     def _hook(self, index: int):
         def hook(module, inputs, output):
