@@ -1,0 +1,42 @@
+"""Exponential moving average of the weights, used for evaluation (Polyak & Juditsky 1992)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.utils.errors import UserError
+
+
+class EMA(Intervention):
+    """Shadow weights w <- decay * w + (1 - decay) * p after every step; they start at p again with each task."""
+
+    def __init__(self, *, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise UserError(f"decay must be in [0, 1), got {decay}")
+        self.decay = decay
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._parameters = dict(learner.net.named_parameters())
+        self._shadow = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @torch.no_grad()
+    def start_task(self, task) -> None:
+        for name, p in self._parameters.items():
+            self._shadow[name].copy_(p)
+
+    @torch.no_grad()
+    def after_step(self, features) -> None:
+        torch._foreach_lerp_(list(self._shadow.values()), list(self._parameters.values()), 1 - self.decay)
+
+    def evaluation_parameters(self) -> dict[str, Tensor]:
+        return self._shadow
+
+    def state_dict(self) -> dict:
+        return {"shadow": dict(self._shadow)}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, value in state["shadow"].items():
+            self._shadow[name].copy_(value)

@@ -1,0 +1,95 @@
+"""Spectral diversity preservation: flatten the singular values of every hidden weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.utils.errors import UserError
+
+FLOOR = 1e-4  # singular values are clamped here, so that a null direction cannot blow up
+
+
+@torch.no_grad()
+def flatten_spectrum(weight: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+    """(W', condition number of W): singular values s -> mean(s)^gamma * s^(1-gamma), s clamped at 1e-4.
+
+    weight: (out, ...), treated as the matrix (out, rest). gamma: one number, or one per singular value
+    (largest first). gamma 0 leaves W as it is; gamma 1 makes all singular values equal.
+    """
+    u, s, vh = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
+    s = s.clamp_min(FLOOR)
+    flattened = s.mean() ** gamma * s ** (1 - gamma)
+    return ((u * flattened) @ vh).to(weight.dtype).view_as(weight), s[0] / s[-1]
+
+
+def spectral_modules(net) -> list[torch.nn.Module]:
+    """Every Linear and Conv2d of a net except its output head."""
+    head = net.output_layer()
+    return [m for m in net.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d) and m is not head]
+
+
+class SpectralIntervention(Intervention):
+    """What SDP and GOSC share: when they act, and that the optimizer's moments fade afterwards.
+
+    interval: act every so many steps instead of at task ends. fade: factor on the optimizer's running moments,
+    which describe the weights before the change. `last_condition_numbers` holds those before the last action.
+    """
+
+    def __init__(self, *, interval: int | None = None, fade: float = 0.5):
+        if interval is not None and interval < 1:
+            raise UserError(f"interval must be >= 1, got {interval}")
+        if not 0 <= fade <= 1:
+            raise UserError(f"fade must be in [0, 1], got {fade}")
+        self.interval, self.fade, self.steps = interval, fade, 0
+        self.last_condition_numbers: list[Tensor] = []
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._modules = spectral_modules(learner.net)
+
+    def after_step(self, features) -> None:
+        if self.interval is None:
+            return
+        self.steps += 1
+        if self.steps % self.interval == 0:
+            self.act()
+
+    def end_task(self, task) -> None:
+        if self.interval is None:
+            self.act()
+
+    @torch.no_grad()
+    def act(self) -> list[Tensor]:
+        """Change the weights now. Returns each layer's condition number before."""
+        self.last_condition_numbers = []
+        for module in self._modules:
+            weight, condition = flatten_spectrum(module.weight, self.exponent(module))
+            module.weight.copy_(weight)
+            self.last_condition_numbers.append(condition)
+        self.learner.optimizer.fade(self.fade)
+        return self.last_condition_numbers
+
+    def exponent(self, module: torch.nn.Module) -> float | Tensor:
+        """gamma of one layer: a number, or one value per singular value."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps = state["steps"]
+
+
+class SDP(SpectralIntervention):
+    """Spectral diversity preservation with one exponent gamma for all singular values."""
+
+    def __init__(self, *, gamma: float = 0.3, interval: int | None = None, fade: float = 0.5):
+        if not 0 <= gamma <= 1:
+            raise UserError(f"gamma must be in [0, 1], got {gamma}")
+        super().__init__(interval=interval, fade=fade)
+        self.gamma = gamma
+
+    def exponent(self, module: torch.nn.Module) -> float:
+        return self.gamma

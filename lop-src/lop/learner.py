@@ -1,0 +1,151 @@
+"""A net, its optimizer and the interventions, as one thing that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lop.algos import Intervention
+from lop.data.stream import Task
+from lop.nets import FeatureRecorder, Net
+from lop.optimizers import ClosureOptimizer
+from lop.utils.seeding import make_generator
+
+LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Of a step's first, unperturbed forward pass, before the update: mean loss without penalties, and outputs."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+class Learner:
+    """Learns from batches with one line; knows no method's name and no benchmark's name.
+
+    loss: "cross_entropy" (y: class indices) or "mse" (y: (batch, outputs)). Logits of outputs that are not
+    active in the current task are -inf. seed: of the generators handed to interventions.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        optimizer: ClosureOptimizer,
+        interventions: Sequence[Intervention] = (),
+        *,
+        loss: str = "cross_entropy",
+        seed: int = 0,
+    ):
+        self.net, self.optimizer, self.loss, self.seed = net, optimizer, loss, seed
+        self.interventions = list(interventions)
+        self.hidden_layers = net.hidden_layers()
+        self._loss_function = LOSSES[loss]
+        self._mask: Tensor | None = None
+        self._penalties = self._overriding("penalty")
+        self._after_step = self._overriding("after_step")
+        self._needs_features = any(i.needs_features for i in self.interventions)
+        self._recorder = FeatureRecorder(self.hidden_layers) if self._needs_features else None
+        for intervention in self.interventions:
+            intervention.attach(self)
+
+    def _overriding(self, method: str) -> list[Intervention]:
+        base = getattr(Intervention, method)
+        return [i for i in self.interventions if getattr(type(i), method) is not base]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    def make_generator(self, purpose: str) -> torch.Generator:
+        """A generator on the net's device, seeded from the run's seed and the purpose."""
+        return make_generator(self.seed, "algos", purpose, device=self.device)
+
+    def learn(self, x: Tensor, y: Tensor) -> StepResult:
+        """One update on the batch (x, y)."""
+        first: list[StepResult] = []
+
+        def closure() -> Tensor:
+            if first:
+                logits = self._forward(x)
+                loss = self._loss_function(logits, y)
+            else:
+                logits = self._forward_recorded(x)
+                loss = self._loss_function(logits, y)
+                first.append(StepResult(loss.detach(), logits.detach()))
+            for intervention in self._penalties:
+                penalty = intervention.penalty()
+                if penalty is not None:
+                    loss = loss + penalty
+            return loss
+
+        self.optimizer.step(closure)
+        if self._after_step:
+            features = self._recorder.features if self._recorder else None
+            for intervention in self._after_step:
+                intervention.after_step(features)
+        return first[0]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        logits = self.net(x)
+        return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
+
+    def _forward_recorded(self, x: Tensor) -> Tensor:
+        if self._recorder is None:
+            return self._forward(x)
+        with self._recorder:
+            return self._forward(x)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Outputs (batch, num_outputs) of the evaluation weights, in evaluation mode; inactive ones are -inf."""
+        parameters = None
+        for intervention in self.interventions:
+            parameters = intervention.evaluation_parameters() or parameters
+        training = self.net.training
+        self.net.eval()
+        logits = torch.func.functional_call(self.net, parameters, (x,)) if parameters else self.net(x)
+        self.net.train(training)
+        return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
+
+    def set_task(self, task: Task) -> None:
+        """Mask the outputs that the task does not use. `start_task` does it; a resume in mid-task calls it alone."""
+        self._mask = None
+        if task.active is not None:
+            self._mask = torch.ones(self.net.output_layer().weight.shape[0], dtype=torch.bool, device=self.device)
+            self._mask[task.active] = False
+
+    def start_task(self, task: Task) -> None:
+        self.set_task(task)
+        for intervention in self.interventions:
+            intervention.start_task(task)
+
+    def start_epoch(self, task: Task, epoch: int) -> None:
+        for intervention in self.interventions:
+            intervention.start_epoch(task, epoch)
+
+    def end_epoch(self, task: Task, epoch: int) -> None:
+        for intervention in self.interventions:
+            intervention.end_epoch(task, epoch)
+
+    def end_task(self, task: Task) -> None:
+        for intervention in self.interventions:
+            intervention.end_task(task)
+
+    def state_dict(self) -> dict:
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "interventions": [i.state_dict() for i in self.interventions],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for intervention, saved in zip(self.interventions, state["interventions"], strict=True):
+            intervention.load_state_dict(saved)
