@@ -1,0 +1,64 @@
+"""Images in memory: what every source of images gives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lop.utils.errors import UserError
+
+Split = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A labelled image data set.
+
+    splits: "train" and "test", each (images uint8 (N, C, H, W), labels int64 (N,)).
+    source: where the data came from, for people.
+    """
+
+    name: str
+    splits: dict[str, Split]
+    num_classes: int
+    source: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.splits["train"][0].shape[1:])
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """The same on a device; training selects its batches there."""
+        splits = {name: (x.to(device), y.to(device)) for name, (x, y) in self.splits.items()}
+        return ImageData(self.name, splits, self.num_classes, self.source)
+
+
+def as_split(images: np.ndarray, labels: np.ndarray, where: str | Path) -> Split:
+    """(images, labels) as tensors. Accepts (N, H, W) and (N, C, H, W) uint8 with integer labels (N,).
+
+    Raises UserError naming `where` for other types or shapes, an empty set, or numbers that differ.
+    """
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise UserError(f"{where}: images must be uint8 (N, H, W) or (N, C, H, W), got {images.dtype} {images.shape}")
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"{where}: images must have 1 or 3 channels first, got the shape {images.shape}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(f"{where}: labels must be integers of the shape (N,), got {labels.dtype} {labels.shape}")
+    if len(images) != len(labels) or not len(images):
+        raise UserError(f"{where}: {len(images)} images but {len(labels)} labels; needs as many, and at least one")
+    if labels.min() < 0:
+        raise UserError(f"{where}: labels must be >= 0, got {labels.min()}")
+    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+
+
+def image_data(name: str, train: Split, test: Split, source: str) -> ImageData:
+    """ImageData whose classes are 0..largest label. Raises UserError when train and test shapes differ."""
+    if train[0].shape[1:] != test[0].shape[1:]:
+        shapes = [tuple(split[0].shape[1:]) for split in (train, test)]
+        raise UserError(f"{source}: train and test images must have one shape, got {shapes[0]} and {shapes[1]}")
+    num_classes = int(max(train[1].max(), test[1].max())) + 1
+    return ImageData(name, {"train": train, "test": test}, num_classes, source)

@@ -1,0 +1,88 @@
+"""Permuted images: every task shows the same images through a new permutation of their pixels.
+
+Online Permuted MNIST of Dohare et al. 2024 (and, after Goodfellow 2013, of most work on continual learning).
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lop.data.image_task import ImageTask
+from lop.data.sources import load_images
+from lop.data.stream import TaskStream
+from lop.utils.errors import UserError
+from lop.utils.seeding import derive_seed, make_generator
+
+
+def permute_pixels(permutation: Tensor | None, images: Tensor) -> Tensor:
+    """uint8 (batch, C, H, W) -> float in [0, 1] of the same shape; output pixel i is input pixel permutation[i]."""
+    flat = images.flatten(1)
+    if permutation is not None:
+        flat = flat[:, permutation]
+    return flat.view(images.shape).float().div_(255)
+
+
+class PermutedImages(TaskStream):
+    """Task k: the training images once, in random order, pixels permuted; train and test through one permutation.
+
+    dataset: a name or a path. verify: compare with the published checksums. examples_per_task: the first so many
+    of a random order of the training images, the same in every task; None: all. epochs: passes per task.
+    permute_first: False leaves the images of task 0 as they are. A last incomplete batch is dropped.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        data_dir: str | None,
+        device: torch.device | str,
+        *,
+        dataset: str = "mnist",
+        verify: bool = True,
+        num_tasks: int = 800,
+        examples_per_task: int | None = None,
+        epochs: int = 1,
+        batch_size: int = 32,
+        permute_first: bool = True,
+    ):
+        data = load_images(dataset, data_dir, verify)
+        available = len(data.splits["train"][1])
+        examples = available if examples_per_task is None else examples_per_task
+        for option, value in (("num_tasks", num_tasks), ("epochs", epochs), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"{option} must be >= 1, got {value}")
+        if not 1 <= examples <= available:
+            raise UserError(f"examples_per_task must be 1..{available} with {data.name}, got {examples}")
+        if batch_size > examples:
+            raise UserError(f"batch_size must be <= the {examples} examples of a task, got {batch_size}")
+        self.seed = seed
+        self.num_tasks, self.epochs, self.batch_size = num_tasks, epochs, batch_size
+        self.permute_first = permute_first
+        self.input_shape, self.num_outputs = data.image_shape, data.num_classes
+        self.data_description = f"{data.name} from {data.source}: {examples} training images per task"
+        data = data.to(device)
+        images, labels = data.splits["train"]
+        if examples < available:
+            rows = torch.randperm(available, generator=make_generator(seed, "examples"))[:examples].to(device)
+            images, labels = images[rows], labels[rows]
+        self._splits = data.splits | {"train": (images, labels)}
+
+    def permutation(self, k: int) -> Tensor | None:
+        """Source pixel of each pixel in task k, int64 (pixels,), or None where the images stay as they are."""
+        if k == 0 and not self.permute_first:
+            return None
+        pixels = self._splits["train"][0][0].numel()
+        generator = make_generator(self.seed, "permutation", k)
+        return torch.randperm(pixels, generator=generator).to(self._splits["train"][0].device)
+
+    def task(self, k: int) -> ImageTask:
+        return ImageTask(
+            index=k,
+            active=None,
+            epochs=self.epochs,
+            steps_per_epoch=len(self._splits["train"][1]) // self.batch_size,
+            batch_size=self.batch_size,
+            seed=derive_seed(self.seed, "order"),
+            splits=self._splits,
+            prepare=partial(permute_pixels, self.permutation(k)),
+        )
