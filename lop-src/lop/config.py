@@ -1,0 +1,225 @@
+"""The one config schema: load, override, refuse. Knows no experiment; options of parts are checked in `lop.experiment`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+
+from lop.utils.errors import UserError, near_matches
+
+STRICT_KEYS = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, got a boolean")
+    return value
+
+
+def _known_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("expected auto, cpu, cuda, cuda:<index> or mps")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+Amount = Annotated[float, BeforeValidator(_not_bool), Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part chosen by name, with that part's own options beside it."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Run(BaseModel):
+    """How and where to run; changes no result but for `seed`, `device`, `threads` and `on_divergence`."""
+
+    model_config = STRICT_KEYS
+    seed: Annotated[int, BeforeValidator(_not_bool), Field(ge=0)] = 0
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
+    threads: Count | None = None
+    results_dir: str = "results"
+    data_dir: str | None = None
+    name: Annotated[str, Field(pattern=r"^[\w.+=-]+$")] | None = None
+    time_limit_hours: Amount | None = None
+    resume: Literal["auto", "never", "require"] = "auto"
+    checkpoint_every: Count | None = None  # steps; None: at task ends and every checkpoint_minutes
+    checkpoint_minutes: Amount = 10.0
+    on_divergence: Literal["continue", "stop", "reset_network"] = "continue"
+    keep_weights: bool = False
+    diagnostics: bool = True
+
+
+class Config(BaseModel):
+    """A whole run."""
+
+    model_config = STRICT_KEYS
+    benchmark: Section
+    net: Section
+    optimizer: Section
+    algos: list[Section] = []
+    metrics: dict[str, Any] = {}
+    run: Run = Run()
+
+    @property
+    def label(self) -> str:
+        """For legends: `sassha + sdp`."""
+        return " + ".join([self.optimizer.name, *(algo.name for algo in self.algos if algo.name != "bp")])
+
+    def run_name(self) -> str:
+        """The run folder's name: the same for the same experiment, whatever else `run` says about how to run it."""
+        if self.run.name:
+            return self.run.name
+        data = self.model_dump(mode="json")
+        data["run"] = {key: data["run"][key] for key in ("seed", "on_divergence", "diagnostics")}
+        digest = hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=4).hexdigest()
+        method = self.label.replace(" + ", "+").replace(":", "-")
+        return f"{self.benchmark.name}-{method}-s{self.run.seed}-{digest}"
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """A config file (JSON or YAML) as a dict. Raises UserError when it is missing or not a mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"config {path}: {reason}; give the path of a .json, .yaml or .yml file") from None
+    try:
+        data = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = where.line + 1 if where else getattr(error, "lineno", "?")
+        kind = "JSON" if str(path).endswith(".json") else "YAML"
+        raise UserError(f"config {path}, line {line}: not valid {kind}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"config {path}: expected sections (benchmark, net, optimizer, ...), got {type(data).__name__}")
+    return data
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`optimizer.lr=0.01` -> ("optimizer.lr", 0.01). Values are YAML; `1e-4` is a number here too."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise UserError(f"--set {text}: expected key.path=value, e.g. --set optimizer.lr=0.01")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {text}: {value!r} is not a valid value") from None
+    return path.strip(), _number(parsed)
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-4 (no dot) as text; every user means the number.
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def override(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of `data` with the value at a dotted path replaced; list items by number (`algos.0.gamma`)."""
+    data = copy.deepcopy(data)
+    *parents, last = path.split(".")
+    node: Any = data
+    for i, part in enumerate(parents):
+        here = ".".join(parents[: i + 1])
+        if isinstance(node, list):
+            node = node[_index(node, part, here)]
+        elif isinstance(node, dict):
+            if isinstance(node.get(part), str) and part in ("benchmark", "net", "optimizer"):
+                node[part] = {"name": node[part]}
+            node = node.setdefault(part, {})
+        else:
+            raise UserError(f"{here}: nothing can be set inside a {type(node).__name__}")
+    if isinstance(node, list):
+        node[_index(node, last, path)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise UserError(f"{path}: nothing can be set inside a {type(node).__name__}")
+    return data
+
+
+def _index(items: list, part: str, path: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise UserError(f"{path}: expected an item's number below {len(items)}")
+    return int(part)
+
+
+def validate(data: dict[str, Any]) -> Config:
+    """The config of a dict. Sections may be given as a bare name. Raises UserError with the key's path."""
+    data = dict(data)
+    for key in ("benchmark", "net", "optimizer"):
+        if isinstance(data.get(key), str):
+            data[key] = {"name": data[key]}
+    if isinstance(data.get("algos"), list):
+        data["algos"] = [{"name": a} if isinstance(a, str) else a for a in data["algos"]]
+    return _checked(Config, data, "")
+
+
+def check_options(path: str, part: Callable, options: dict[str, Any]) -> dict[str, Any]:
+    """Options with their types checked against `part`'s keyword-only, annotated parameters, coerced.
+
+    path: of the section, for messages. Raises UserError for an unknown key (with the near match), a missing one,
+    or a wrong type.
+    """
+    checked = _checked(options_model(part), options, path)
+    return {name: getattr(checked, name) for name in checked.model_fields_set}
+
+
+def options_model(part: Callable) -> type[BaseModel]:
+    """A pydantic model of the keyword-only parameters of a class's constructor or of a function."""
+    function = part.__init__ if inspect.isclass(part) else part
+    hints = get_type_hints(function)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(part).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[name] = (_guarded(hints.get(name, Any)), default)
+    return create_model(part.__name__, __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **fields)
+
+
+def _guarded(hint: Any) -> Any:
+    # pydantic takes true for 1; in a config that is always a mistake.
+    return hint if "bool" in str(hint) or hint is Any else Annotated[hint, BeforeValidator(_not_bool)]
+
+
+def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_describe(error.errors()[0], model, path)) from None
+
+
+def _describe(error: dict[str, Any], model: type[BaseModel], path: str) -> str:
+    location = [str(part) for part in error["loc"] if not str(part).startswith("function-")]
+    where = ".".join([*filter(None, [path]), *location])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key; {near_matches(location[-1], _keys(model, location[:-1]))}"
+    if error["type"] == "missing":
+        return f"{where}: missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
+
+
+def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None or not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)):
+            break
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,149 @@
+"""From a config to the parts of a run: names looked up, options checked, everything built before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lop
+from lop.algos import INTERVENTIONS
+from lop.config import Config, Section, check_options, override, read_file, validate
+from lop.data.stream import TaskStream
+from lop.learner import Learner
+from lop.metrics import Dashboard
+from lop.nets import NETS
+from lop.nets.init import initialise_
+from lop.optimizers import get_optimizer, optimizer_class
+from lop.streams import BENCHMARKS, Benchmark, make_stream
+from lop.utils.devices import find_device
+from lop.utils.errors import UserError, lookup
+from lop.utils.seeding import derive_seed, make_generator
+
+
+@dataclass
+class Experiment:
+    """The parts of one run."""
+
+    config: Config
+    stream: TaskStream
+    learner: Learner
+    dashboard: Dashboard
+
+    def initialise(self) -> None:
+        """Draw the net's parameters from the run's seed, on the CPU, so that every device starts alike."""
+        net = self.learner.net
+        initialise_(net, make_generator(self.config.run.seed, "net"))
+
+
+def make_config(
+    path: str | Path | None = None,
+    *,
+    benchmark: str | None = None,
+    optimizer: str | None = None,
+    algos: list[str | dict[str, Any]] | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> Config:
+    """A checked config: a file's content, then the parts given by name, then overrides by dotted path.
+
+    A benchmark brings its default net; an optimizer given by name brings the settings of the config that the
+    benchmark ships for it, where there is one. Raises UserError, naming the key, for anything that cannot run.
+    """
+    data = read_file(path) if path is not None else {}
+    if benchmark is not None and _name(data.get("benchmark")) != benchmark:
+        data["benchmark"] = {"name": benchmark}
+        data.pop("net", None)
+    if optimizer is not None and _name(data.get("optimizer")) != optimizer:
+        data["optimizer"] = shipped_optimizer(_name(data.get("benchmark")), optimizer)
+    if algos is not None:
+        data["algos"] = list(algos)
+    for key, value in (overrides or {}).items():
+        data = override(data, key, value)
+    return resolve(data)
+
+
+def _name(section: Any) -> str | None:
+    return section.get("name") if isinstance(section, dict) else section
+
+
+def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
+    """The optimizer section of the benchmark's config for this optimizer, or just its name."""
+    known = BENCHMARKS.get(benchmark) if benchmark else None
+    if known is not None:
+        for stem in (f"secondorder_{optimizer}", optimizer, "bp" if optimizer == "sgd" else optimizer):
+            path = config_folder(known) / f"{stem}.json"
+            if path.exists():
+                section = read_file(path)["optimizer"]
+                if _name(section) == optimizer:
+                    return section
+    return {"name": optimizer}
+
+
+def config_folder(benchmark: Benchmark) -> Path:
+    return Path(lop.__file__).parent / benchmark.configs
+
+
+def resolve(data: dict[str, Any]) -> Config:
+    """The config of a dict with every name known, every option's type checked and every default filled in."""
+    benchmark = _name(data.get("benchmark"))
+    if isinstance(benchmark, str) and benchmark in BENCHMARKS:
+        known = BENCHMARKS[benchmark]
+        data = {"net": known.net, "optimizer": shipped_optimizer(benchmark, "sgd"), **data}
+    config = validate(data)
+    known = lookup(BENCHMARKS, config.benchmark.name, "benchmark")
+    config.benchmark = _filled("benchmark", known.stream, config.benchmark, known.defaults)
+    config.net = _filled("net", lookup(NETS, config.net.name, "net"), config.net)
+    with blame("optimizer.name"):
+        optimizer = optimizer_class(config.optimizer.name)
+    config.optimizer = _filled("optimizer", optimizer, config.optimizer)
+    config.algos = [
+        _filled(f"algos.{i}", lookup(INTERVENTIONS, algo.name, f"intervention (algos.{i}.name)"), algo)
+        for i, algo in enumerate(config.algos)
+    ]
+    config.metrics = check_options("metrics", Dashboard, config.metrics)
+    return config
+
+
+def _filled(path: str, part: Any, section: Section, defaults: dict[str, Any] | None = None) -> Section:
+    options = check_options(path, part, {**(defaults or {}), **section.options})
+    return Section(name=section.name, **options)
+
+
+@contextlib.contextmanager
+def blame(path: str, options: dict[str, Any] | None = None) -> Iterator[None]:
+    """Say which section of the config a wrong value came from."""
+    try:
+        yield
+    except ValueError as error:
+        first = str(error).split(" ", 1)[0].rstrip(":")
+        raise UserError(f"{path}.{error}" if first in (options or {}) else f"{path}: {error}") from None
+
+
+def build(config: Config) -> Experiment:
+    """Everything a run needs, on its device. Raises UserError for values and data that cannot run."""
+    seed = config.run.seed
+    device = find_device(config.run.device)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    benchmark, section = config.benchmark, config.net
+    with blame("benchmark", benchmark.options):
+        stream = make_stream(benchmark.name, benchmark.options, seed, config.run.data_dir, device)
+    with blame("net", section.options):
+        net = NETS[section.name](stream.input_shape, stream.num_outputs, **section.options)
+    initialise_(net, make_generator(seed, "net"))
+    net.to(device)
+    with blame("optimizer", config.optimizer.options):
+        options = {"seed": derive_seed(seed, "optimizer"), **config.optimizer.options}
+        optimizer = get_optimizer(config.optimizer.name, net, **options)
+    interventions = []
+    for i, algo in enumerate(config.algos):
+        with blame(f"algos.{i}", algo.options):
+            interventions.append(INTERVENTIONS[algo.name](**algo.options))
+    learner = Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
+    with blame("metrics", config.metrics):
+        dashboard = Dashboard(learner, **{"seed": derive_seed(seed, "metrics"), **config.metrics})
+    return Experiment(config, stream, learner, dashboard)

@@ -1,0 +1,80 @@
+"""Online performance: recorded on the device at every step, read back once per bin."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lop.learner import StepResult
+
+
+class OnlineRecorder:
+    """Loss and accuracy of the predictions made before each update, in bins of steps and over the task.
+
+    Nothing is read back to the host before a bin is full. `state_dict` in mid-bin keeps the bin's steps one by
+    one, so that a resumed run sums exactly what an uninterrupted one does.
+    """
+
+    def __init__(self, classification: bool):
+        self.classification = classification
+        self._losses: list[Tensor] = []
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+        self._kept = torch.empty(0, 3, dtype=torch.float64)  # a resumed bin's steps: loss, correct, examples
+        self._task = [0.0, 0, 0, 0]  # loss x steps, correct, examples, steps
+
+    def record(self, result: StepResult, y: Tensor) -> None:
+        self._losses.append(result.loss)
+        self._outputs.append(result.logits)
+        self._targets.append(y)
+
+    @property
+    def pending(self) -> int:
+        """Steps since the last bin."""
+        return len(self._kept) + len(self._losses)
+
+    def _steps(self) -> Tensor:
+        """One row per pending step, float64 on the CPU: mean loss, correct predictions, examples."""
+        if not self._losses:
+            return self._kept
+        losses = torch.stack(self._losses).double()
+        sizes = torch.tensor([len(y) for y in self._targets], dtype=torch.float64)
+        correct = torch.zeros(len(losses), dtype=torch.float64, device=losses.device)
+        if self.classification:
+            hits = (torch.cat(self._outputs).argmax(1) == torch.cat(self._targets)).double()
+            step = torch.arange(len(losses)).repeat_interleave(sizes.long()).to(hits.device)
+            correct.index_add_(0, step, hits)
+        rows = torch.stack((losses.cpu(), correct.cpu(), sizes), 1)
+        return torch.cat((self._kept, rows))
+
+    def close_bin(self) -> tuple[dict[str, float], int | None]:
+        """(examples, loss, accuracy of the bin, the bin's first step with a non-finite loss or None)."""
+        rows = self._steps()
+        self._clear()
+        loss, correct, examples = rows[:, 0].sum().item(), int(rows[:, 1].sum()), int(rows[:, 2].sum())
+        for i, value in enumerate((loss, correct, examples, len(rows))):
+            self._task[i] += value
+        bad = (~rows[:, 0].isfinite()).nonzero()
+        return self._summary(loss, correct, examples, len(rows)), (int(bad[0]) if len(bad) else None)
+
+    def close_task(self) -> dict[str, float]:
+        """The same over all bins since the last call."""
+        summary = self._summary(*self._task)
+        self._task = [0.0, 0, 0, 0]
+        return summary
+
+    def _summary(self, loss: float, correct: int, examples: int, steps: int) -> dict[str, float]:
+        accuracy = correct / examples if self.classification and examples else math.nan
+        return {"examples": examples, "loss": loss / steps if steps else math.nan, "accuracy": accuracy}
+
+    def _clear(self) -> None:
+        self._losses, self._outputs, self._targets, self._kept = [], [], [], self._kept[:0]
+
+    def state_dict(self) -> dict:
+        return {"kept": self._steps(), "task": list(self._task)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._clear()
+        self._kept, self._task = state["kept"], list(state["task"])

@@ -1,0 +1,86 @@
+"""Live progress: a bar in a terminal, a line redrawn in place in a notebook, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+TEXT_SECONDS = 15.0  # between lines in a log
+NOTEBOOK_SECONDS = 0.5  # between redraws in a notebook
+
+
+def in_notebook() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+class Progress:
+    """Shows tasks, steps per second, time left and current performance of one run.
+
+    In a notebook the line is one display, updated in place: it lives in Jupyter, Colab and Kaggle, and under
+    papermill its last state stays as text.
+    """
+
+    def __init__(self, label: str):
+        self.label = label
+        self._start = time.monotonic()
+        self._last = float("-inf") if in_notebook() else self._start
+        self._first_step: int | None = None
+        self._display = self._bar = None
+        self._line = ""
+
+    def update(self, task: int, num_tasks: int, step: int, steps: int, performance: str) -> None:
+        """task: the current one, from 0; step, steps: done and in all; performance: e.g. `accuracy 0.81`."""
+        if self._first_step is None:
+            self._first_step = step
+        note = f"task {min(task + 1, num_tasks)}/{num_tasks}, {performance}"
+        if in_notebook():
+            self._line = self._meter(step, steps, note)
+            if time.monotonic() - self._last >= NOTEBOOK_SECONDS:
+                self._redraw()
+        elif sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=steps, initial=step, desc=self.label, unit="step", dynamic_ncols=True)
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif time.monotonic() - self._last >= TEXT_SECONDS:
+            self._last = time.monotonic()
+            print(self._meter(step, steps, note), file=sys.stderr, flush=True)
+
+    def _meter(self, step: int, steps: int, note: str) -> str:
+        elapsed = time.monotonic() - self._start
+        rate = (step - self._first_step) / elapsed if elapsed > 0 else 0.0
+        return tqdm.format_meter(
+            step, steps, elapsed, ncols=100, prefix=self.label, unit="step", rate=rate or None, postfix=note
+        )
+
+    def _redraw(self) -> None:
+        from IPython.display import display
+
+        self._last = time.monotonic()
+        if self._display is None:
+            self._display = display(_Text(self._line), display_id=True)
+        else:
+            self._display.update(_Text(self._line))
+
+    def close(self) -> None:
+        """Show the last state."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._line:
+            self._redraw()
+
+
+class _Text:
+    """Displayed as plain text."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text

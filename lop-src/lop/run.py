@@ -1,0 +1,227 @@
+"""The one supervised loop: stream -> learner -> dashboard -> run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lop import checkpoint
+from lop.config import Config
+from lop.data.stream import Task
+from lop.experiment import Experiment, build
+from lop.metrics import format_summary
+from lop.online import OnlineRecorder
+from lop.progress import Progress
+from lop.results import RunFolder, load
+from lop.stopping import StopRequest
+
+BINS_PER_TASK = 10
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """status: finished, interrupted (run the same command again to go on) or diverged; tables as in lop.results."""
+
+    folder: Path
+    status: str
+    tasks: pd.DataFrame
+    layers: pd.DataFrame
+    online: pd.DataFrame
+    resumed: bool
+    reason: str | None = None
+
+
+def run(config: Config, progress: Progress | None = None, *, summaries: bool = True) -> RunResult:
+    """Train on the whole stream, or go on where an earlier process stopped; a finished run is only reported.
+
+    summaries: print every task's summary. Raises UserError for what a user can mend.
+    """
+    with RunFolder(config) as folder:
+        state = folder.status().get("state")
+        resumed = folder.checkpoint.exists()
+        reason = None
+        if state not in ("finished", "diverged") or not resumed:
+            loop = Loop(build(config), folder, progress, summaries)
+            limit = config.run.time_limit_hours
+            with StopRequest(None if limit is None else limit * 3600) as stop:
+                state = loop.train(stop)
+                reason = stop.reason
+        results = load(folder.path)
+        return RunResult(folder.path, state, results.tasks, results.layers, results.online, resumed, reason)
+
+
+class Loop:
+    """One pass over the stream. Everything that changes is in `state_dict`, so it can stop and go on at any step."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, progress: Progress | None, summaries: bool):
+        self.config, self.stream = experiment.config, experiment.stream
+        self.learner, self.dashboard = experiment.learner, experiment.dashboard
+        self.experiment, self.folder, self.progress, self.summaries = experiment, folder, progress, summaries
+        self.online = OnlineRecorder(self.stream.loss == "cross_entropy")
+        self.position = {"task": 0, "epoch": 0, "step": 0, "total": 0, "bin": 0, "diverged_step": -1}
+        self.before: dict | None = None  # the current task's first diagnostics; None: it has not begun
+        self._last_save = time.monotonic()
+        if folder.checkpoint.exists():
+            self.load_state_dict(checkpoint.load(folder.checkpoint))
+        else:
+            folder.clear_tables()
+
+    def train(self, stop: StopRequest) -> str:
+        """Returns finished, interrupted or diverged."""
+        self.folder.set_status("running", data=self.stream.data_description, tasks_done=self.position["task"])
+        status = "finished"
+        while self.position["task"] < self.stream.num_tasks:
+            status = self._train_task(self.stream.task(self.position["task"]), stop)
+            if status != "finished":
+                break
+        self.save(stop)
+        self.folder.set_status(status, data=self.stream.data_description, tasks_done=self.position["task"])
+        if self.progress:
+            self.progress.close()
+        return status
+
+    def _train_task(self, task: Task, stop: StopRequest) -> str:
+        started = time.monotonic()
+        self._begin(task)
+        bin_steps = self.stream.bin_steps or math.ceil(task.epochs * task.steps_per_epoch / BINS_PER_TASK)
+        position = self.position
+        while position["epoch"] < task.epochs:
+            if position["step"] == 0:
+                self.learner.start_epoch(task, position["epoch"])
+            for x, y in task.batches(position["epoch"], position["step"]):
+                self.online.record(self.learner.learn(x, y), y)
+                position["step"] += 1
+                position["total"] += 1
+                if self.online.pending == bin_steps and self._close_bin(task) == "stop":
+                    return "diverged"
+                if stop.due():
+                    return "interrupted"
+                if self._save_due():
+                    self.save(stop)
+            self.learner.end_epoch(task, position["epoch"])
+            position["epoch"] += 1
+            position["step"] = 0
+        if self.online.pending and self._close_bin(task) == "stop":
+            return "diverged"
+        self._end(task, started)
+        self.save(stop)
+        return "interrupted" if stop.due() and position["task"] < self.stream.num_tasks else "finished"
+
+    def _begin(self, task: Task) -> None:
+        if self.before is not None:
+            self.learner.set_task(task)
+            return
+        self.learner.start_task(task)
+        self.before = self.dashboard.before(task) if self.config.run.diagnostics else {}
+        self._keep_weights(task, "before")
+
+    def _end(self, task: Task, started: float) -> None:
+        after = self.dashboard.after(task) if self.config.run.diagnostics else {}
+        self._keep_weights(task, "after")
+        if self.summaries and after:
+            print(format_summary(task.index, self.before, after), flush=True)
+        self._write_rows(task, after, time.monotonic() - started)
+        self.learner.end_task(task)
+        self.before = None
+        self.position |= {"task": task.index + 1, "epoch": 0, "step": 0, "bin": 0, "diverged_step": -1}
+
+    def _close_bin(self, task: Task) -> str | None:
+        position, started = self.position, self.position["total"] - self.online.pending
+        summary, bad = self.online.close_bin()
+        row = {"task": task.index, "bin": position["bin"], "step": position["total"], **summary}
+        self.folder.tables["online"].append([row])
+        position["bin"] += 1
+        if self.progress:
+            per_task = task.epochs * task.steps_per_epoch
+            name = "loss" if math.isnan(summary["accuracy"]) else "accuracy"
+            self.progress.update(
+                task.index,
+                self.stream.num_tasks,
+                position["total"],
+                max(per_task * self.stream.num_tasks, position["total"]),
+                f"{name} {summary[name]:.3f}",
+            )
+        return None if bad is None else self._diverged(task, started + bad)
+
+    def _diverged(self, task: Task, step: int) -> str:
+        """Record the first non-finite loss of the task and act as the config says."""
+        if self.position["diverged_step"] < 0:
+            self.position["diverged_step"] = step
+            event = {"task": task.index, "phase": "training", "what": "diverged", "detail": f"step {step}"}
+            self.folder.tables["events"].append([event])
+        if self.config.run.on_divergence == "reset_network":
+            self.experiment.reset_learner()
+        return self.config.run.on_divergence
+
+    def _write_rows(self, task: Task, after: dict, seconds: float) -> None:
+        online = self.online.close_task()
+        row = {"task": task.index, "steps": self.position["total"]}
+        row |= {f"online_{name}": online[name] for name in ("accuracy", "loss")}
+        row["diverged_step"] = self.position["diverged_step"]
+        phases = {"before": self.before, "after": after}
+        for phase, values in phases.items():
+            row |= {f"{name}_{phase}": value for name, value in values.items() if isinstance(value, int | float)}
+            self._write_lists(task.index, phase, values)
+        diagnostics = sum(row.pop(f"seconds_{phase}", 0.0) for phase in phases)
+        self.folder.tables["tasks"].append([row])
+        self.folder.tables["timing"].append(
+            [{"task": task.index, "seconds": seconds, "diagnostics_seconds": diagnostics}]
+        )
+
+    def _write_lists(self, task: int, phase: str, values: dict) -> None:
+        key = {"task": task, "phase": phase}
+        layers = values.get("layers", {})
+        count = max((len(column) for column in layers.values()), default=0)
+        rows = [
+            {**key, "layer": i, **{name: column[i] if i < len(column) else math.nan for name, column in layers.items()}}
+            for i in range(count)
+        ]
+        self.folder.tables["layers"].append(rows)
+        spectra = values.get("spectra", {})
+        self.folder.tables["spectra"].append(
+            [{**key, "name": n, "index": i, "value": v} for n, column in spectra.items() for i, v in enumerate(column)]
+        )
+        self.folder.tables["events"].append(
+            [{**key, "what": name, "detail": reason} for name, reason in values.get("reasons", {}).items()]
+        )
+
+    def _keep_weights(self, task: Task, phase: str) -> None:
+        if self.config.run.keep_weights:
+            path = self.folder.path / "weights" / f"task{task.index:05d}_{phase}.pt"
+            path.parent.mkdir(exist_ok=True)
+            checkpoint.save(path, {"net": self.learner.net.state_dict()})
+
+    def _save_due(self) -> bool:
+        every = self.config.run.checkpoint_every
+        if every is not None and self.position["total"] % every == 0:
+            return True
+        return time.monotonic() - self._last_save > 60 * self.config.run.checkpoint_minutes
+
+    def save(self, stop: StopRequest) -> None:
+        """Write the checkpoint."""
+        started = time.monotonic()
+        checkpoint.save(self.folder.checkpoint, self.state_dict())
+        self._last_save = time.monotonic()
+        stop.longest_save = max(stop.longest_save, self._last_save - started)
+
+    def state_dict(self) -> dict:
+        return {
+            "position": dict(self.position),
+            "before": self.before,
+            "learner": self.learner.state_dict(),
+            "dashboard": self.dashboard.state_dict(),
+            "online": self.online.state_dict(),
+            "tables": self.folder.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.position = dict(state["position"])
+        self.before = state["before"]
+        self.learner.load_state_dict(state["learner"])
+        self.dashboard.load_state_dict(state["dashboard"])
+        self.online.load_state_dict(state["online"])
+        self.folder.load_state_dict(state["tables"])

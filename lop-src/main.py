@@ -1,0 +1,76 @@
+"""The command line: `python lop-src/main.py mnist -c CONFIG [--set optimizer.lr=0.01]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+
+from lop.config import Config, parse_override
+from lop.experiment import make_config
+from lop.progress import Progress
+from lop.run import RunResult, run
+from lop.streams import BENCHMARKS
+from lop.utils.errors import UserError
+
+FINISHED, FAILED, USER_ERROR, RESUME_ME = 0, 1, 2, 75
+FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 finished, 1 a bug or a diverged run that was told to stop, 2 a user's mistake, 75 resume me."""
+    options = parser().parse_args(arguments)
+    try:
+        config = config_of(options)
+        progress = None if options.quiet else Progress(config.label)
+        return report(run(config, progress, summaries=not options.quiet))
+    except UserError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(prog="main.py", description="Train on a continual benchmark.")
+    commands = main_parser.add_subparsers(dest="family", required=True, metavar="|".join(FAMILIES))
+    for family in FAMILIES:
+        names = [name for name, benchmark in BENCHMARKS.items() if benchmark.family == family]
+        command = commands.add_parser(family, help=", ".join(names))
+        command.add_argument("-c", "--config", help="config file, JSON or YAML; see the benchmark's cfg/ folder")
+        command.add_argument("--benchmark", choices=names, help="when no config names one")
+        command.add_argument("--optimizer", help="use this one, with the benchmark's settings for it")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+        command.add_argument("--index", "--seed", "-s", type=int, dest="seed", help="run index; fixes the seed")
+        command.add_argument("--quiet", action="store_true", help="no progress and no summaries")
+        command.add_argument("--debug", action="store_true", help="show where an error came from")
+    return main_parser
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    overrides = dict(parse_override(text) for text in options.overrides)
+    if options.seed is not None:
+        overrides["run.seed"] = options.seed
+    benchmark = options.benchmark
+    if options.config is None and benchmark is None:
+        benchmark = next(name for name, known in BENCHMARKS.items() if known.family == options.family)
+    config = make_config(options.config, benchmark=benchmark, optimizer=options.optimizer, overrides=overrides)
+    family = BENCHMARKS[config.benchmark.name].family
+    if family != options.family:
+        raise UserError(f"benchmark.name: {config.benchmark.name!r} is run by `main.py {family}`, not {options.family}")
+    return config
+
+
+def report(result: RunResult) -> int:
+    if result.status == "interrupted":
+        print(f"stopped ({result.reason}) and saved: {result.folder}; run the same command again to go on")
+        return RESUME_ME
+    accuracy = result.tasks["online_accuracy"] if len(result.tasks) else None
+    measured = accuracy is not None and accuracy.notna().any()
+    summary = f", mean online accuracy {accuracy.mean():.4f}" if measured else ""
+    print(f"{result.status}: {len(result.tasks)} tasks{summary}; tables in {result.folder}")
+    return FAILED if result.status == "diverged" else FINISHED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
