@@ -1,4 +1,7 @@
-"""The one config schema: load, override, refuse. Knows no experiment; options of parts are checked in `lop.experiment`."""
+"""The one config schema: load, override, refuse.
+
+Knows no experiment: which names exist is looked up in `lop.experiment`.
+"""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class RunFolder:
     def _check_same_experiment(self) -> None:
         status = self.status()
         if status.get("schema", SCHEMA) != SCHEMA:
-            raise UserError(f"{self.path}: written by schema {status['schema']}, this is {SCHEMA}; move the folder away")
+            raise UserError(f"{self.path}: has schema {status['schema']}, this version writes {SCHEMA}; move it away")
         old = Config.model_validate_json((self.path / "config.json").read_text())
         named, old.run.name, new = self.config.run.name, None, self.config.model_copy(deep=True)
         new.run.name = None

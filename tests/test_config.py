@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from lop.config import check_options, override, parse_override, read_file, validate
+from lop.utils.errors import UserError
+
+BASE = {"benchmark": "permuted_digits", "net": {"name": "mlp"}, "optimizer": {"name": "sgd", "lr": 0.1}}
+
+
+def part(*, rate: float = 0.1, count: int = 3, flag: bool = False, names: list[str] | None = None): ...
+
+
+def test_bare_names_become_sections():
+    config = validate({**BASE, "algos": ["sdp", {"name": "cbp", "rate": 1}]})
+    assert config.benchmark.name == "permuted_digits"
+    assert [a.name for a in config.algos] == ["sdp", "cbp"]
+    assert config.algos[1].options == {"rate": 1}
+    assert config.label == "sgd + sdp + cbp"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"run": {"sed": 1}}, ["run.sed", "did you mean 'seed'"]),
+        ({"run": {"seed": -1}}, ["run.seed", "greater than or equal to 0"]),
+        ({"run": {"seed": True}}, ["run.seed", "boolean"]),
+        ({"run": {"device": "gpu"}}, ["run.device", "cuda"]),
+        ({"run": {"time_limit_hours": 0}}, ["run.time_limit_hours"]),
+        ({"optimiser": {}}, ["optimiser", "did you mean 'optimizer'"]),
+        ({"optimizer": {"lr": 1}}, ["optimizer.name", "missing"]),
+        ({"algos": [{"gamma": 1}]}, ["algos.0.name", "missing"]),
+        ({"run": {"name": "a/b"}}, ["run.name"]),
+    ],
+)
+def test_refusals_name_the_key(change, words):
+    with pytest.raises(UserError) as error:
+        validate({**BASE, **change})
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rat": 1}, ["optimizer.rat", "did you mean 'rate'"]),
+        ({"rate": "fast"}, ["optimizer.rate", "'fast'"]),
+        ({"rate": True}, ["optimizer.rate", "boolean"]),
+        ({"rate": float("nan")}, ["optimizer.rate", "finite"]),
+        ({"count": 1.5}, ["optimizer.count"]),
+        ({"names": "a"}, ["optimizer.names"]),
+    ],
+)
+def test_options_are_checked_against_the_signature(options, words):
+    with pytest.raises(UserError) as error:
+        check_options("optimizer", part, options)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_checked_options_have_their_types_and_only_what_was_given():
+    assert check_options("x", part, {"rate": "1e-4", "count": 2.0}) == {"rate": 1e-4, "count": 2}
+
+
+def test_overrides():
+    assert parse_override("optimizer.lr=1e-4") == ("optimizer.lr", 1e-4)
+    assert parse_override("net.hidden=[3, 4]") == ("net.hidden", [3, 4])
+    data = {"optimizer": "sgd", "algos": [{"name": "sdp"}]}
+    changed = override(override(data, "optimizer.lr", 0.5), "algos.0.gamma", 0.1)
+    assert changed == {"optimizer": {"name": "sgd", "lr": 0.5}, "algos": [{"name": "sdp", "gamma": 0.1}]}
+    assert data == {"optimizer": "sgd", "algos": [{"name": "sdp"}]}
+    for path, value in (("algos.1.gamma", 1), ("algos.x", 1), ("algos.0.name.deep", 1)):
+        with pytest.raises(UserError, match=r"algos"):
+            override(data, path, value)
+    with pytest.raises(UserError, match="key.path=value"):
+        parse_override("optimizer.lr")
+
+
+def test_files_json_and_yaml(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(BASE))
+    (tmp_path / "a.yml").write_text("benchmark: permuted_digits\noptimizer: {name: sgd, lr: 0.1}\nnet: mlp\n")
+    assert validate(read_file(tmp_path / "a.json")) == validate(read_file(tmp_path / "a.yml"))
+    (tmp_path / "bad.json").write_text('{"a": 1,\n oops}')
+    (tmp_path / "list.yml").write_text("- 1\n")
+    for name, words in (("bad.json", "line 2"), ("list.yml", "expected sections"), ("none.json", "No such file")):
+        with pytest.raises(UserError, match=words):
+            read_file(tmp_path / name)
+
+
+def test_run_name_depends_on_the_experiment_only():
+    name = validate(BASE).run_name()
+    assert validate({**BASE, "run": {"results_dir": "x", "time_limit_hours": 3, "checkpoint_every": 7}}).run_name() == name
+    assert validate({**BASE, "run": {"seed": 1}}).run_name() != name
+    assert validate({**BASE, "optimizer": {"name": "sgd", "lr": 0.2}}).run_name() != name
