@@ -90,6 +90,8 @@ def test_files_json_and_yaml(tmp_path):
 
 def test_run_name_depends_on_the_experiment_only():
     name = validate(BASE).run_name()
-    assert validate({**BASE, "run": {"results_dir": "x", "time_limit_hours": 3, "checkpoint_every": 7}}).run_name() == name
+    assert (
+        validate({**BASE, "run": {"results_dir": "x", "time_limit_hours": 3, "checkpoint_every": 7}}).run_name() == name
+    )
     assert validate({**BASE, "run": {"seed": 1}}).run_name() != name
     assert validate({**BASE, "optimizer": {"name": "sgd", "lr": 0.2}}).run_name() != name

@@ -26,7 +26,7 @@ TABLES = ("tasks", "layers", "online", "spectra", "events", "timing")
 class Table:
     """A CSV file that only grows; cut back to a checkpoint's length when a run resumes.
 
-    Numbers are written so that reading them back gives the same value.
+    Numbers are written with all their digits.
     """
 
     def __init__(self, path: Path):
@@ -257,5 +257,5 @@ def _has_status(folder: Path) -> bool:
 def _read(path: Path, description: dict[str, Any]) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
-    table = pd.read_csv(path, float_precision="round_trip")
+    table = pd.read_csv(path)
     return table.assign(**description)[[*description, *table.columns]]

@@ -1,0 +1,114 @@
+import pickle
+
+import pytest
+import torch
+
+from lop import checkpoint
+from lop.config import validate
+from lop.results import RunFolder, Table, load
+from lop.utils.errors import UserError
+
+
+def make_config(tmp_path, **run):
+    return validate({"benchmark": "b", "net": "mlp", "optimizer": "sgd", "run": {"results_dir": str(tmp_path), **run}})
+
+
+def test_table_is_cut_back_to_the_checkpoint(tmp_path):
+    table = Table(tmp_path / "t.csv")
+    table.append([{"a": 0.1 + 0.2, "b": "x,y"}])
+    state = table.state_dict()
+    table.append([{"a": 2.0, "b": "lost"}])
+    with open(table.path, "a") as file:
+        file.write("3.0,half a ro")
+    again = Table(table.path)
+    again.load_state_dict(state)
+    again.append([{"a": 1e-300, "b": "kept"}])
+    assert table.path.read_text() == 'a,b\n0.30000000000000004,"x,y"\n1e-300,kept\n'
+
+
+def test_table_shorter_than_the_checkpoint_is_refused(tmp_path):
+    table = Table(tmp_path / "t.csv")
+    table.append([{"a": 1}])
+    state = table.state_dict()
+    table.path.write_text("")
+    with pytest.raises(UserError, match="resume=never"):
+        Table(table.path).load_state_dict(state)
+
+
+def test_second_process_is_refused_and_the_lock_is_free_afterwards(tmp_path):
+    config = make_config(tmp_path)
+    with RunFolder(config), pytest.raises(UserError, match="another process"), RunFolder(config):
+        pass
+    with RunFolder(config):
+        pass
+
+
+def test_resume_require_and_never(tmp_path):
+    with pytest.raises(UserError, match="nothing to resume"), RunFolder(make_config(tmp_path, resume="require")):
+        pass
+    with RunFolder(make_config(tmp_path)) as folder:
+        folder.tables["tasks"].append([{"task": 0}])
+    with RunFolder(make_config(tmp_path, resume="never")) as folder:
+        assert not folder.tables["tasks"].path.exists()
+        assert (folder.path / "old-1" / "tasks.csv").exists()
+
+
+def test_a_named_folder_refuses_another_experiment(tmp_path):
+    with RunFolder(make_config(tmp_path, name="mine")):
+        pass
+    with RunFolder(make_config(tmp_path, name="mine", time_limit_hours=1)):
+        pass
+    with pytest.raises(UserError, match="another experiment"), RunFolder(make_config(tmp_path, name="mine", seed=4)):
+        pass
+
+
+def test_load_gathers_runs(tmp_path):
+    for seed in (0, 1):
+        with RunFolder(make_config(tmp_path, seed=seed)) as folder:
+            folder.tables["tasks"].append([{"task": t, "eff_rank_before": float(seed + t)} for t in range(2)])
+            rows = [{"task": t, "phase": "before", "layer": i, "eff_rank": 1.0 * i} for t in (0, 1) for i in (0, 1)]
+            folder.tables["layers"].append(rows)
+            folder.set_status("finished")
+    results = load(tmp_path)
+    assert results.tasks["seed"].tolist() == [0, 0, 1, 1]
+    assert results.runs["state"].tolist() == ["finished", "finished"]
+    before = results.metrics("before", run=results.runs["run"][1])
+    assert before == [{"task": t, "eff_rank": 1.0 + t, "layers": {"eff_rank": [0.0, 1.0]}} for t in (0, 1)]
+    with pytest.raises(UserError, match="no run folders"):
+        load(tmp_path / "nowhere")
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_checkpoints_refuse_what_is_not_theirs_and_execute_nothing(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"x": torch.arange(3)})
+    assert checkpoint.load(path)["x"].tolist() == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2], pickle.dumps(Hostile(tmp_path / "written"))):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"checkpoint\.pt"):
+            checkpoint.load(path)
+    torch.save({"format": 1, "evil": Hostile(tmp_path / "written")}, path)
+    with pytest.raises(UserError):
+        checkpoint.load(path)
+    torch.save({"format": 99}, path)
+    with pytest.raises(UserError, match="format 99"):
+        checkpoint.load(path)
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"x": 1})
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save(path, {"x": lambda: None})
+    assert checkpoint.load(path)["x"] == 1
+    assert list(tmp_path.iterdir()) == [path]
