@@ -1,0 +1,32 @@
+"""Figures: a table of runs in (see `lop.results.load`), a matplotlib figure out.
+
+Lines are means over the runs that share a label, with bands of one standard error; baselines are grey. Nothing goes
+through pyplot: a figure shows itself as the last value of a notebook cell or by `display(figure)`, and is freed with
+its variable.
+"""
+
+from lop.viz.compare import (
+    compare_optimizers,
+    diagnostics_vs_accuracy,
+    predictive_power,
+    run_scores,
+    spearman_interval,
+)
+from lop.viz.diagnostics import dashboard_grid
+from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
+from lop.viz.online import online_accuracy, online_curve, within_task
+
+__all__ = [
+    "compare_optimizers",
+    "dashboard_grid",
+    "diagnostics_vs_accuracy",
+    "dormant_heatmap",
+    "layer_ranks",
+    "ntk_spectrum",
+    "online_accuracy",
+    "online_curve",
+    "predictive_power",
+    "run_scores",
+    "spearman_interval",
+    "within_task",
+]

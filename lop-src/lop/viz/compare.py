@@ -1,0 +1,208 @@
+"""Figures that compare methods, and diagnostics with performance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.stats import rankdata
+
+from lop.metrics import METRICS
+from lop.viz.diagnostics import is_fraction, present_metrics
+from lop.viz.style import Figure, label_styles, new_figure, percent_axis, performance, prepared, seeds_note, styled
+
+
+def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
+    """One row per run: average, final, early and late performance over the tasks that all runs have.
+
+    window: tasks at either end that count as early and late; default: a fifth of the tasks, at least one.
+    Columns: label, run, average (online), final (test accuracy, or loss, after the last `window` tasks), early and
+    late (online, first and last `window` tasks), plasticity (late - early).
+    """
+    tasks = prepared(tasks, ["task", "online_loss"])
+    column, _, fraction = performance(tasks)
+    final = "test_acc_after" if fraction and "test_acc_after" in tasks.columns else column
+    common = int(tasks.groupby(["label", "run"])["task"].max().min()) + 1
+    window = window or max(1, common // 5)
+    rows = []
+    for (label, run), one in tasks[tasks["task"] < common].groupby(["label", "run"], sort=False):
+        one = one.sort_values("task")
+        early, late = one[column].head(window).mean(), one[column].tail(window).mean()
+        row = {"label": label, "run": run, "average": one[column].mean(), "final": one[final].tail(window).mean()}
+        rows.append(row | {"early": early, "late": late, "plasticity": late - early})
+    return pd.DataFrame(rows)
+
+
+@styled
+def compare_optimizers(
+    tasks: pd.DataFrame, *, window: int | None = None, baselines: Sequence[str] = ("sgd",)
+) -> Figure:
+    """Methods side by side: average online performance, final test performance, and early against late tasks.
+
+    A dot per seed, a large one for the mean, bars of one standard error where there are several seeds. Only the tasks
+    that all runs have are compared. window: tasks at either end that count as early and late (default: a fifth).
+    """
+    tasks = prepared(tasks, ["task", "online_loss"])
+    _, name, fraction = performance(tasks)
+    common = int(tasks.groupby(["label", "run"])["task"].max().min()) + 1
+    window = window or max(1, common // 5)
+    scores = run_scores(tasks, window)
+    styles = label_styles(tasks, baselines)
+    places = {label: -i for i, label in enumerate(styles)}
+    figure, axes = new_figure(1, 3, height=1.9 + 0.42 * len(styles), sharey=True)
+    average, final, change = axes[0]
+    for label, style in styles.items():
+        one = scores[scores["label"] == label]
+        _dots(average, one["average"], places[label], style)
+        _dots(final, one["final"], places[label], style)
+        means = one[["early", "late"]].mean()
+        change.annotate(
+            "",
+            xy=(means["late"], places[label]),
+            xytext=(means["early"], places[label]),
+            arrowprops={"arrowstyle": "-", "color": style["color"], "linewidth": 2, "shrinkA": 0, "shrinkB": 0},
+        )
+        _dots(change, one["early"], places[label], style | {"marker": "o"}, hollow=True)
+        _dots(change, one["late"], places[label], style | {"marker": "o"})
+    average.set_yticks(list(places.values()), list(places))
+    average.set_ylim(min(places.values()) - 0.6, 0.6)
+    last = "the last task" if window == 1 else f"the last {window} tasks"
+    average.set_title("Average online" if fraction else "Average online loss")
+    average.set_xlabel(f"{name}, {common} tasks")
+    final.set_title("Final test accuracy" if fraction else "Final loss")
+    final.set_xlabel(f"After {last}")
+    change.set_title("Plasticity: early ○ → late ●")
+    change.set_xlabel(f"First and last {'task' if window == 1 else f'{window} tasks'}")
+    for ax in axes[0]:
+        ax.grid(axis="y", visible=False)
+        ax.locator_params(axis="x", nbins=5)
+        ax.margins(x=0.12)
+        if fraction:
+            percent_axis(ax.xaxis)
+    note = seeds_note(tasks)
+    figure.suptitle("Comparison" + (f" ({note})" if note else " (one seed)"), x=0.01, ha="left")
+    return figure
+
+
+def _dots(ax: Axes, values: pd.Series, place: float, style: dict, hollow: bool = False) -> None:
+    values = values[np.isfinite(values)]
+    if values.empty:
+        ax.annotate("diverged", (0.5, place), xycoords=("axes fraction", "data"), ha="center", color=style["color"])
+        return
+    color = style["color"]
+    if len(values) > 1:
+        ax.plot(values, [place] * len(values), linestyle="none", marker="o", markersize=3, color=color, alpha=0.45)
+    error = values.sem() if len(values) > 1 else None
+    marker = {"fmt": "o" if style["marker"] == "." else style["marker"], "markersize": 8, "color": color}
+    face = "white" if hollow else color
+    ax.errorbar([values.mean()], [place], xerr=error, capsize=4, markerfacecolor=face, zorder=3, **marker)
+
+
+def spearman_interval(
+    runs: Sequence[np.ndarray], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Spearman's rank correlation with a bootstrap confidence interval: (rho, low, high).
+
+    runs: per run an array (tasks, 2) in the order of the tasks; pairs that are not finite are left out. Tasks next to
+    each other resemble each other, so blocks of about n^(1/3) tasks are drawn (circular block bootstrap, Politis &
+    Romano 1992), within each run, so that the interval is not too narrow. NaN for fewer than 4 pairs or a constant.
+    """
+    runs = [np.asarray(run, dtype=float) for run in runs]
+    runs = [run[np.isfinite(run).all(axis=1)] for run in runs]
+    runs = [run for run in runs if len(run)]
+    if sum(len(run) for run in runs) < 4:
+        return float("nan"), float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for run in runs:
+        n = len(run)
+        block = max(1, round(n ** (1 / 3)))
+        starts = generator.integers(n, size=(resamples, -(-n // block), 1))
+        rows = ((starts + np.arange(block)) % n).reshape(resamples, -1)[:, :n]
+        drawn.append(run[rows])
+    estimates = _spearman(np.concatenate(drawn, axis=1))
+    estimates = estimates[np.isfinite(estimates)]
+    rho = float(_spearman(np.concatenate(runs)[None])[0])
+    if not np.isfinite(rho) or not len(estimates):
+        return float("nan"), float("nan"), float("nan")
+    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
+    return rho, float(low), float(high)
+
+
+def _spearman(pairs: np.ndarray) -> np.ndarray:
+    """Rank correlation of (samples, n, 2), per sample; NaN where one side is constant."""
+    ranks = rankdata(pairs, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    x, y = ranks[..., 0], ranks[..., 1]
+    with np.errstate(invalid="ignore"):
+        return (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+
+
+def predictive_power(tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """Spearman correlation of each diagnostic at a task's start with the task's online performance, per label.
+
+    Columns: label, metric, rho, low, high (95% interval, see `spearman_interval`), tasks.
+    """
+    tasks = prepared(tasks, ["task", "online_loss"]).sort_values("task")
+    column, _, _ = performance(tasks)
+    rows = []
+    for name in present_metrics(tasks, metrics, ["before"]):
+        for label, one in tasks.groupby("label", sort=False):
+            pairs = [run[[f"{name}_before", column]].to_numpy(dtype=float) for _, run in one.groupby("run")]
+            rho, low, high = spearman_interval(pairs)
+            rows.append({"label": label, "metric": name, "rho": rho, "low": low, "high": high, "tasks": len(one)})
+    return pd.DataFrame(rows)
+
+
+@styled
+def diagnostics_vs_accuracy(
+    tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None, baselines: Sequence[str] = ("sgd",)
+) -> Figure:
+    """Does a diagnostic at the start of a task predict how well the task is learned?
+
+    Left: Spearman's rank correlation with its 95% bootstrap interval, per diagnostic and label. Right: the two
+    diagnostics with the strongest correlation against the task's online accuracy, a dot per task.
+    """
+    tasks = prepared(tasks, ["task", "online_loss"])
+    column, name, fraction = performance(tasks)
+    table = predictive_power(tasks, metrics=metrics)
+    styles = label_styles(tasks, baselines)
+    names = list(dict.fromkeys(table["metric"]))
+    figure, _ = new_figure(1, 1, height=max(5.2, 1.6 + 0.085 * len(names) * (len(styles) + 1)))
+    figure.clear()
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1])
+    forest = figure.add_subplot(grid[:, 0])
+    _forest(forest, table, names, styles)
+    figure.legend(handles=forest.get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    strength = table.assign(rho=table["rho"].abs()).groupby("metric")["rho"].max().sort_values(ascending=False)
+    for cell, metric in enumerate(strength.dropna().index[:2]):
+        ax = figure.add_subplot(grid[cell, 1])
+        for label, style in styles.items():
+            one = tasks[tasks["label"] == label]
+            marker = "o" if style["marker"] == "." else style["marker"]
+            ax.scatter(one[f"{metric}_before"], one[column], s=16, alpha=0.65, color=style["color"], marker=marker)
+        ax.set(xlabel=f"{METRICS[metric].label}, before the task", ylabel=name)
+        if fraction:
+            percent_axis(ax.yaxis)
+        if is_fraction(metric):
+            percent_axis(ax.xaxis)
+    figure.suptitle(f"Does the diagnostic at a task's start predict its {name.lower()}?", x=0.01, ha="left")
+    return figure
+
+
+def _forest(ax: Axes, table: pd.DataFrame, names: list[str], styles: dict[str, dict]) -> None:
+    step = 0.7 / max(1, len(styles))
+    for i, (label, style) in enumerate(styles.items()):
+        one = table[table["label"] == label].set_index("metric").reindex(names)
+        places = -np.arange(len(names)) - (i - (len(styles) - 1) / 2) * step
+        reach = np.clip([one["rho"] - one["low"], one["high"] - one["rho"]], 0, None)
+        marker = "o" if style["marker"] == "." else style["marker"]
+        ax.errorbar(one["rho"], places, xerr=reach, fmt=marker, color=style["color"], capsize=2.5, label=label)
+    known = table.groupby("metric")["rho"].count()
+    for place, name in enumerate(names):
+        if known[name] == 0:
+            ax.annotate("constant, or too few tasks", (0, -place), ha="center", va="center", backgroundcolor="white")
+    ax.axvline(0, color="#555555", linewidth=1)
+    ax.set_yticks(-np.arange(len(names)), [METRICS[name].label for name in names])
+    ax.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation with 95% interval")
+    ax.grid(axis="y", visible=False)

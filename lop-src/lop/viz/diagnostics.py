@@ -1,0 +1,117 @@
+"""Figures of the dashboard's diagnostics over tasks."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from lop.metrics import METRICS
+from lop.utils.errors import UserError, lookup
+from lop.viz.style import (
+    Figure,
+    draw_mean,
+    label_styles,
+    new_figure,
+    percent_axis,
+    prepared,
+    seeds_note,
+    styled,
+    task_axis,
+    value_axis,
+)
+
+PHASE_TEXT = {"before": "before the task", "after": "after the task"}
+
+
+def present_metrics(tasks: pd.DataFrame, metrics: Sequence[str] | None, phases: Sequence[str]) -> list[str]:
+    """The metrics asked for, or all that the table has values of; in the registry's order.
+
+    Raises UserError for a metric that is not in the registry or of which the table has no value.
+    """
+
+    def measured(name: str) -> bool:
+        columns = [f"{name}_{phase}" for phase in phases if f"{name}_{phase}" in tasks.columns]
+        return bool(columns) and bool(tasks[columns].notna().any().any())
+
+    if metrics is None:
+        names = [name for name in METRICS if measured(name)]
+        if not names:
+            raise UserError(f"the table has no diagnostics ({' or '.join(phases)} the tasks)")
+        return names
+    for name in metrics:
+        lookup(METRICS, name, "metric")
+        if not measured(name):
+            raise UserError(f"the table has no values of {name!r}; ask for it in the run's metrics")
+    return list(metrics)
+
+
+@styled
+def dashboard_grid(
+    tasks: pd.DataFrame,
+    *,
+    metrics: Sequence[str] | None = None,
+    phases: Sequence[str] = ("before", "after"),
+    baselines: Sequence[str] = ("sgd",),
+) -> Figure:
+    """All diagnostics over tasks, one panel each: solid after the task, dotted before it; bands: standard error.
+
+    tasks: the task table of one or many runs. metrics: names of diagnostics, default: all that were measured.
+    """
+    tasks = prepared(tasks, ["task"])
+    names = present_metrics(tasks, metrics, phases)
+    styles = label_styles(tasks, baselines)
+    columns = 3
+    rows = -(-(len(names) + 1) // columns)  # one cell for the legend
+    figure, axes = new_figure(rows, columns, height=2.25 * rows + 0.4)
+    for ax, name in zip(axes.flat, names, strict=False):
+        for label, style in styles.items():
+            runs = tasks[tasks["label"] == label]
+            if "before" in phases and f"{name}_before" in runs.columns:
+                faint = style | {"linestyle": ":", "linewidth": 1.3, "marker": "", "alpha": 0.9}
+                draw_mean(ax, runs, "task", f"{name}_before", label=f"{label}, before", **faint)
+            if "after" in phases and f"{name}_after" in runs.columns:
+                draw_mean(ax, runs, "task", f"{name}_after", label=label, **(style | {"markersize": 3}))
+        describe_axis(ax, name)
+        task_axis(ax)
+    _legend(axes.flat[len(names)], styles, phases, seeds_note(tasks))
+    for ax in axes.flat[len(names) + 1 :]:
+        ax.set_axis_off()
+    for ax in axes.flat[: max(0, len(names) - columns)]:
+        ax.set_xlabel("")
+    figure.suptitle("Diagnostics over tasks", x=0.01, ha="left")
+    return figure
+
+
+def describe_axis(ax: Axes, name: str) -> None:
+    """Title, direction and ticks of a panel that shows one diagnostic."""
+    metric = METRICS[name]
+    ax.set_title(metric.label + better(name))
+    if metric.integer:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    elif is_fraction(name):
+        percent_axis(ax.yaxis)
+    else:
+        value_axis(ax)
+
+
+def better(name: str) -> str:
+    """An arrow in the direction that is better, where the field agrees on one."""
+    direction = METRICS[name].higher_is_better
+    return "" if direction is None else " ↑" if direction else " ↓"
+
+
+def is_fraction(name: str) -> bool:
+    """Whether a metric is a share of something, shown in percent."""
+    return tuple(METRICS[name].range) == (0, 1)
+
+
+def _legend(ax: Axes, styles: dict[str, dict], phases: Sequence[str], note: str) -> None:
+    ax.set_axis_off()
+    handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+    looks = {"before": ":", "after": "-"}
+    handles += [Line2D([], [], color="#333333", linestyle=looks[p], label=PHASE_TEXT[p]) for p in phases]
+    ax.legend(
+        handles=handles, loc="center left", title=note.replace(" over", "\nover") + "\n↑ higher is better, ↓ lower"
+    )

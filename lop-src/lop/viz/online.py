@@ -1,0 +1,145 @@
+"""Figures of online performance: what the learner predicted before each update."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+
+from lop.viz.style import (
+    Figure,
+    draw_mean,
+    label_styles,
+    new_figure,
+    percent_axis,
+    performance,
+    prepared,
+    seeds_note,
+    styled,
+    task_axis,
+    value_axis,
+)
+
+
+@styled
+def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
+    """Online accuracy (regression: loss) of every task, one line per label; a cross marks where a run diverged.
+
+    tasks: the task table of one or many runs. Falling lines are loss of plasticity (Dohare et al. 2024).
+    """
+    tasks = prepared(tasks, ["task", "online_loss"])
+    column, name, fraction = performance(tasks)
+    figure, axes = new_figure(1, 1, height=3.9)
+    ax = axes[0, 0]
+    for label, style in label_styles(tasks, baselines).items():
+        runs = tasks[tasks["label"] == label]
+        draw_mean(ax, runs, "task", column, label=label, **style)
+        _mark_divergence(ax, runs, style["color"])
+    task_axis(ax)
+    ax.set_ylabel(f"{name}\n(predicted before each update)")
+    if fraction:
+        percent_axis(ax.yaxis)
+    else:
+        value_axis(ax)
+    ax.set_title(_title(f"{name} over tasks", tasks))
+    ax.legend(loc="best")
+    return figure
+
+
+def _mark_divergence(ax: Axes, runs: pd.DataFrame, color: str) -> None:
+    if "diverged_step" not in runs.columns:
+        return
+    for _, run in runs[runs["diverged_step"] >= 0].groupby("run"):
+        place, along_bottom = (run["task"].min(), 0.05), ax.get_xaxis_transform()
+        ax.plot(*place, marker="X", markersize=8, color=color, label="_diverged", transform=along_bottom)
+        ax.annotate("diverged", place, xycoords=along_bottom, xytext=(7, -4), textcoords="offset points", color=color)
+
+
+def _title(text: str, table: pd.DataFrame) -> str:
+    note = seeds_note(table)
+    return f"{text} ({note})" if note else text
+
+
+@styled
+def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
+    """Binned online accuracy (regression: loss) over the whole run, one line per label, tasks as vertical lines."""
+    online = prepared(online, ["task", "bin", "step", "loss"])
+    column, name, fraction = _binned(online)
+    figure, axes = new_figure(1, 1, height=3.7)
+    ax = axes[0, 0]
+    for label, style in label_styles(online, baselines).items():
+        draw_mean(ax, online[online["label"] == label], "step", column, label=label, **(style | {"marker": ""}))
+    ends = np.sort(online.groupby("task")["step"].max().to_numpy())
+    if len(ends) <= 40:
+        for step in ends[:-1]:
+            ax.axvline(step, color="#c8c8c8", linewidth=0.8, zorder=0)
+    ax.set_xlabel("Step (updates since the start)")
+    ax.set_ylabel(f"{name} in the bin")
+    if fraction:
+        percent_axis(ax.yaxis)
+    else:
+        value_axis(ax)
+    ax.set_title(_title(f"{name} within and across tasks", online))
+    ax.legend(loc="best")
+    return figure
+
+
+@styled
+def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> Figure:
+    """How fast single tasks are learned: binned online accuracy over the examples of a task, one panel per label.
+
+    tasks: task numbers to draw, negative from the end; default: up to four, spread from the first to the last.
+    """
+    online = prepared(online, ["task", "bin", "examples", "loss"])
+    column, name, fraction = _binned(online)
+    chosen = chosen_tasks(online["task"], tasks)
+    labels = list(dict.fromkeys(online["label"]))
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
+    figure, axes = new_figure(rows, columns, height=3.6 * rows, sharex=True, sharey=True)
+    online = online.sort_values("bin")
+    online["seen"] = online.groupby(["run", "label", "task"])["examples"].cumsum()
+    for ax, label in zip(axes.flat, labels, strict=False):
+        for task, style in task_styles(chosen).items():
+            one = online[(online["label"] == label) & (online["task"] == task)]
+            if not one.empty:
+                draw_mean(ax, one, "seen", column, label=f"task {task}", **style)
+        ax.set_title(label)
+        ax.locator_params(axis="x", nbins=5)
+        if fraction:
+            percent_axis(ax.yaxis)
+        else:
+            value_axis(ax)
+    for ax in axes.flat[len(labels) :]:
+        ax.set_axis_off()
+    axes[0, 0].legend(loc="best")
+    figure.supxlabel("Examples of the task seen so far", fontsize=11)
+    figure.supylabel(f"{name} in the bin", fontsize=11)
+    figure.suptitle("Learning within a task", x=0.01, ha="left")
+    return figure
+
+
+def _binned(online: pd.DataFrame) -> tuple[str, str, bool]:
+    column, name, fraction = performance(online.rename(columns={"accuracy": "online_accuracy"}))
+    return column.removeprefix("online_"), name, fraction
+
+
+def chosen_tasks(numbers: pd.Series, tasks: Sequence[int] | None) -> list[int]:
+    """Task numbers in a table: those asked for (negative: from the end), or up to four from first to last."""
+    present = np.sort(numbers.unique())
+    if tasks is None:
+        spread = np.linspace(0, len(present) - 1, min(4, len(present))).round().astype(int)
+        return [int(task) for task in present[spread]]
+    last = int(present[-1])
+    wanted = [task if task >= 0 else last + 1 + task for task in tasks]
+    return [task for task in dict.fromkeys(wanted) if task in present]
+
+
+def task_styles(tasks: Sequence[int]) -> dict[int, dict]:
+    """Dark to light with the task number, with a marker of its own."""
+    shades = colormaps["viridis"](np.linspace(0.0, 0.82, max(1, len(tasks))))
+    return {
+        task: {"color": shade, "marker": marker, "linestyle": "-"}
+        for task, shade, marker in zip(tasks, shades, "osD^vPX*" * (1 + len(tasks) // 8), strict=False)
+    }

@@ -1,0 +1,171 @@
+"""How every figure looks: one colour per label, one band per mean, no global state."""
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import MaxNLocator
+
+from lop.utils.errors import UserError
+
+# Okabe & Ito (2008), told apart by people with any common colour blindness; black and yellow are left out
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+BASELINE_COLOR = "#767676"
+WIDTH = 9.0  # inches; about the text column of a notebook
+STYLE = {
+    **sns.axes_style("whitegrid"),
+    "font.size": 11,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 11,
+    "axes.edgecolor": "#9a9a9a",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "figure.titlesize": 13,
+    "figure.titleweight": "bold",
+    "figure.facecolor": "white",
+    "grid.color": "#e6e6e6",
+    "lines.linewidth": 1.9,
+    "lines.markersize": 4.5,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+}
+
+
+class Figure(MatplotlibFigure):
+    """A matplotlib figure that a notebook shows by itself: no pyplot, no backend, nothing to close."""
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        """PNG at twice the displayed resolution, on white also where the notebook is dark."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=180, facecolor="white")
+        width, height = self.get_size_inches()
+        return buffer.getvalue(), {"width": round(90 * width), "height": round(90 * height)}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw with this module's style and leave matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def wrapper(*args, **kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **subplots) -> tuple[Figure, np.ndarray]:
+    """A figure of width x height inches and its (rows, columns) axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def prepared(table: pd.DataFrame, required: Sequence[str]) -> pd.DataFrame:
+    """The table with a `label` per kind of run; runs of one label that differ in more than the seed are told apart.
+
+    Raises UserError for a table without rows or without a required column.
+    """
+    missing = [column for column in required if column not in table.columns]
+    if missing:
+        raise UserError(f"the table has no column {missing[0]!r}; this figure needs {', '.join(required)}")
+    if table.empty:
+        raise UserError("the table has no rows: nothing to plot; has the run finished its first task?")
+    table = table.copy()
+    if "label" not in table.columns:
+        table["label"] = table["optimizer"] if "optimizer" in table.columns else "run"
+    if "run" not in table.columns:
+        table["run"] = table["label"]
+    shown = table["label"].astype(str)
+    for column, prefix in (("benchmark", ""), ("lr", "lr ")):
+        if column in table.columns:
+            several = table.groupby("label")[column].transform("nunique") > 1
+            shown = shown.where(~several, shown + f" ({prefix}" + table[column].astype(str) + ")")
+    table["label"] = shown
+    return table
+
+
+def label_styles(table: pd.DataFrame, baselines: Sequence[str]) -> dict[str, dict]:
+    """Line style by label, baselines last and in grey (not where there is nothing but a baseline)."""
+    labels = list(dict.fromkeys(table["label"]))
+    if len(labels) == 1:
+        baselines = ()
+    ordinary = [label for label in labels if label not in baselines]
+    styles = {
+        label: {
+            "color": PALETTE[i % len(PALETTE)],
+            "linestyle": DASHES[(i // len(PALETTE) + i) % len(DASHES)] if i else "-",
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        for i, label in enumerate(ordinary)
+    }
+    for i, label in enumerate(label for label in labels if label in baselines):
+        styles[label] = {"color": BASELINE_COLOR, "linestyle": DASHES[i % len(DASHES)], "marker": ".", "zorder": 1.5}
+    return styles
+
+
+def mean_and_error(table: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
+    """Mean and standard error of `value` over runs at every x (index); the error is NaN for a single run."""
+    grouped = table.replace([np.inf, -np.inf], np.nan).groupby(x)[value]
+    return pd.DataFrame({"mean": grouped.mean(), "error": grouped.sem()})
+
+
+def draw_mean(ax: Axes, table: pd.DataFrame, x: str, value: str, **style) -> None:
+    """One line: the mean over the runs in the table, with a band of one standard error where there are several."""
+    curve = mean_and_error(table, x, value)
+    if len(curve) > 25:
+        style["marker"] = ""
+    ax.plot(curve.index, curve["mean"], **style)
+    if curve["error"].notna().any():
+        low, high = curve["mean"] - curve["error"], curve["mean"] + curve["error"]
+        ax.fill_between(curve.index, low, high, color=style.get("color"), alpha=0.18, linewidth=0)
+
+
+def task_axis(ax: Axes) -> None:
+    """Whole task numbers on the x axis."""
+    ax.set_xlabel("Task")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def percent_axis(axis) -> None:
+    """Ticks of an axis that holds fractions as percentages."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
+
+
+def value_axis(ax: Axes) -> None:
+    """A logarithmic y axis where positive values span more than two decades."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.get_lines()] or [np.empty(0)])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
+        ax.set_yscale("log")
+
+
+def seeds_note(table: pd.DataFrame) -> str:
+    """`mean +- standard error over 5 seeds`, or nothing for single runs."""
+    most = table.groupby("label")["run"].nunique()
+    if most.max() == 1:
+        return ""
+    count = f"{most.min()}" if most.min() == most.max() else f"{most.min()} to {most.max()}"
+    return f"mean ± standard error over {count} seeds"
+
+
+def performance(table: pd.DataFrame) -> tuple[str, str, bool]:
+    """(column, axis label, is a fraction): online accuracy, or online loss for a regression benchmark."""
+    if "online_accuracy" in table.columns and table["online_accuracy"].notna().any():
+        return "online_accuracy", "Online accuracy", True
+    return "online_loss", "Online loss", False
