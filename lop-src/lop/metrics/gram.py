@@ -1,0 +1,190 @@
+"""Inner products of per-example gradients, without the (examples x parameters) Jacobian.
+
+For N examples with scalars f_n, K_nm = <grad f_n, grad f_m> over all trainable parameters. One forward pass
+records each layer's input, one backward pass of sum(f_n) gives the gradient at each layer's output (in
+evaluation mode examples do not mix), and each layer adds its share of K from these two.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from lop.metrics.numerics import precise
+from lop.metrics.registry import UndefinedMetricError
+
+BLOCK = 2**22  # entries of per-example gradients held at once
+Calls = list[tuple[Tensor, Tensor]]  # (input, gradient at the output) of each call of a layer in one forward pass
+Scalars = Callable[..., list[Tensor]]  # (outputs, *targets) -> scalars of the examples, each (N,)
+
+
+def gradient_gram(net: nn.Module, batch: tuple[Tensor, ...], scalars: Scalars) -> Tensor:
+    """K (N, N) in float64, the sum over the scalars of the Gram matrices of their per-example gradients.
+
+    net: in evaluation mode. batch: the inputs, then whatever `scalars(outputs, *rest)` needs, all with N rows.
+    Linear, Conv2d, BatchNorm, LayerNorm and GroupNorm are done in closed form, all other parameters with
+    `torch.func`. Raises UndefinedMetricError where an example's output depends on the other examples.
+    """
+    with _Capture(net) as capture, torch.enable_grad():
+        outputs = net(batch[0])
+    values = scalars(outputs, *batch[1:])
+    edges = [edge for calls in capture.calls.values() for _, edge in calls]
+    gram = torch.zeros(len(outputs), len(outputs), device=outputs.device, dtype=precise(outputs[:0]).dtype)
+    for i, value in enumerate(values if edges else []):
+        keep = i + 1 < len(values)
+        gradients = iter(torch.autograd.grad(value.sum(), edges, retain_graph=keep, allow_unused=True))
+        for module, calls in capture.calls.items():
+            pairs = [(x, g) for (x, _), g in zip(calls, gradients, strict=False) if g is not None]
+            if pairs:
+                gram += _RULES[type(module)](module, pairs)
+    rest = capture.other_parameters()
+    if rest:
+        gram += _generic_gram(net, rest, batch, scalars, len(values))
+    return gram
+
+
+class _Capture:
+    """Records, during a forward pass, the input and the output's gradient edge of every layer with a rule."""
+
+    def __init__(self, net: nn.Module):
+        self.net = net
+        self.calls: dict[nn.Module, list] = {}
+        uses = Counter(id(p) for m in net.modules() for p in m._parameters.values() if p is not None)
+        self._handles = [
+            m.register_forward_hook(self._record)
+            for m in net.modules()
+            if _has_rule(m) and all(uses[id(p)] == 1 for p in m.parameters(recurse=False))
+        ]
+
+    def _record(self, module, inputs, output):
+        if output.requires_grad:
+            self.calls.setdefault(module, []).append((inputs[0].detach(), get_gradient_edge(output)))
+
+    def other_parameters(self) -> dict[str, Tensor]:
+        """The trainable parameters of no recorded layer, by name."""
+        done = {id(p) for module in self.calls for p in module.parameters(recurse=False)}
+        return {n: p for n, p in self.net.named_parameters() if p.requires_grad and id(p) not in done}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for handle in self._handles:
+            handle.remove()
+
+
+def _has_rule(module: nn.Module) -> bool:
+    trainable = any(p.requires_grad for p in module.parameters(recurse=False))
+    if type(module) is nn.Conv2d:
+        plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return plain and trainable
+    return type(module) in _RULES and trainable
+
+
+def _trains(parameter: Tensor | None) -> bool:
+    return parameter is not None and parameter.requires_grad
+
+
+def _linear_gram(module: nn.Linear, calls: Calls) -> Tensor:
+    n = len(calls[0][0])
+    x = torch.cat([x.reshape(n, -1, x.shape[-1]) for x, _ in calls], dim=1)
+    g = torch.cat([g.reshape(n, -1, g.shape[-1]) for _, g in calls], dim=1)
+    return _product_gram(x, g, _trains(module.weight), _trains(module.bias))
+
+
+def _conv_gram(module: nn.Conv2d, calls: Calls) -> Tensor:
+    window = (module.kernel_size, module.dilation, module.padding, module.stride)
+    x = torch.cat([F.unfold(x, *window) for x, _ in calls], dim=2).transpose(1, 2)
+    g = torch.cat([g.flatten(2) for _, g in calls], dim=2).transpose(1, 2)
+    return _product_gram(x, g, _trains(module.weight), _trains(module.bias))
+
+
+def _product_gram(x: Tensor, g: Tensor, weight: bool, bias: bool) -> Tensor:
+    """The Gram matrix of the gradients sum_l g_l x_l^T (weight) and sum_l g_l (bias).
+
+    x: (N, L, inputs), g: (N, L, outputs); L: positions at which the weight is used. Inner products are in
+    float64; of the two orders of multiplication the cheaper one is taken.
+    """
+    (n, length, inputs), outputs = x.shape, g.shape[2]
+    gram = 0
+    if weight:
+        pairs = (n * length) ** 2 * (inputs + outputs)
+        gradients = n * length * inputs * outputs + n**2 * inputs * outputs
+        gram = _gram_by_pairs(x, g) if pairs <= gradients else _gram_by_gradients(x, g)
+    if bias:
+        total = precise(g).sum(1)
+        gram = gram + total @ total.T
+    return gram
+
+
+def _gram_by_pairs(x: Tensor, g: Tensor) -> Tensor:
+    n, length = x.shape[:2]
+    x, g = precise(x).flatten(0, 1), precise(g).flatten(0, 1)
+    return ((x @ x.T) * (g @ g.T)).view(n, length, n, length).sum((1, 3))
+
+
+def _gram_by_gradients(x: Tensor, g: Tensor) -> Tensor:
+    rows = max(1, BLOCK // (x.shape[0] * x.shape[2]))
+    blocks = (precise(part.transpose(1, 2) @ x).flatten(1) for part in g.split(rows, dim=2))
+    return sum(block @ block.T for block in blocks)
+
+
+def _norm_gram(module: nn.Module, calls: Calls) -> Tensor:
+    gram = 0
+    for parameter, of_normalised in ((module.weight, True), (module.bias, False)):
+        if _trains(parameter):
+            gradients = sum(
+                _elementwise_gradient(module, g * _normalised(module, x) if of_normalised else g) for x, g in calls
+            )
+            gram = gram + gradients @ gradients.T
+    return gram
+
+
+def _elementwise_gradient(module: nn.Module, product: Tensor) -> Tensor:
+    """Sum over the positions at which each entry of a norm's weight is used. (N, ...) -> (N, entries)."""
+    n = len(product)
+    if isinstance(module, nn.LayerNorm):
+        return precise(product).reshape(n, -1, module.weight.numel()).sum(1)
+    return precise(product).reshape(n, module.weight.numel(), -1).sum(2)
+
+
+def _normalised(module: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(module, nn.LayerNorm):
+        return F.layer_norm(x, module.normalized_shape, eps=module.eps)
+    if isinstance(module, nn.GroupNorm):
+        return F.group_norm(x, module.num_groups, eps=module.eps)
+    if module.running_mean is None:
+        raise UndefinedMetricError("a BatchNorm without running statistics mixes the examples")
+    return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
+
+
+_RULES: dict[type, Callable[[nn.Module, Calls], Tensor]] = {
+    nn.Linear: _linear_gram,
+    nn.Conv2d: _conv_gram,
+    nn.BatchNorm1d: _norm_gram,
+    nn.BatchNorm2d: _norm_gram,
+    nn.LayerNorm: _norm_gram,
+    nn.GroupNorm: _norm_gram,
+}
+
+
+def _generic_gram(net: nn.Module, parameters: dict[str, Tensor], batch, scalars: Scalars, count: int) -> Tensor:
+    """The share of `parameters` in K from their per-example gradients, for layers without a rule."""
+    rest = {name: p.detach() for name, p in net.named_parameters() if name not in parameters}
+    gram = 0
+    for i in range(count):
+
+        def scalar(chosen, *example, index=i):
+            rows = [part.unsqueeze(0) for part in example]
+            outputs = torch.func.functional_call(net, {**rest, **chosen}, (rows[0],))
+            return scalars(outputs, *rows[1:])[index].squeeze(0)
+
+        chosen = {name: p.detach() for name, p in parameters.items()}
+        gradients = torch.func.vmap(torch.func.grad(scalar), in_dims=(None, *[0] * len(batch)))(chosen, *batch)
+        for gradient in gradients.values():
+            rows = precise(gradient).flatten(1)
+            gram = gram + rows @ rows.T
+    return gram

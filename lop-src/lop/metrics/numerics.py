@@ -1,0 +1,30 @@
+"""Precision and finiteness, in one place."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in float64, or float32 on a device that has no float64."""
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
+
+
+def global_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """The Euclidean norm of all entries together. -> ()."""
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(precise(t)) for t in tensors]))
+
+
+def all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether no tensor holds a NaN or inf, as a 0-d bool tensor on their device."""
+    # A sum is finite only if every entry is, and one pass is much cheaper than a mask; an overflowing sum of
+    # finite entries is a divergence as well.
+    return torch.isfinite(
+        torch.stack([t.sum(dtype=torch.promote_types(t.dtype, torch.float32)) for t in tensors])
+    ).all()
+
+
+def nan_unless(condition: Tensor, value: Tensor) -> Tensor:
+    """`value` where the 0-d `condition` holds, else NaN."""
+    return torch.where(condition, value, torch.full_like(value, torch.nan))

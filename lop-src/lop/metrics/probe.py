@@ -1,0 +1,109 @@
+"""What one call of the dashboard looks at; parts that several diagnostics need are computed once."""
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lop.metrics.evaluate import evaluate
+from lop.metrics.ntk import eigenvalues, ntk
+from lop.metrics.numerics import all_finite
+from lop.metrics.outputs import example_losses, select_outputs
+from lop.metrics.ranks import singular_values
+from lop.nets.base import FeatureRecorder
+from lop.utils.seeding import make_generator
+
+
+class Probe:
+    """A learner at one moment, and a task's reference batch. Used inside `probing`.
+
+    x, y: the reference batch; few: its first `ntk_size` examples; features: the activations of each hidden
+    layer on x; outputs: the net's outputs on x. initial: the initial parameters, in the order of
+    `net.parameters()`, or None. earlier_outputs: the outputs on x before the task, or None.
+    """
+
+    def __init__(self, learner, task, settings: SimpleNamespace, initial=None, earlier_outputs=None):
+        self.learner, self.task, self.settings = learner, task, settings
+        self.net, self.loss, self.active = learner.net, learner.loss, task.active
+        self.layers = learner.net.hidden_layers()
+        self.initial, self.earlier_outputs = initial, earlier_outputs
+        self.x, self.y = task.reference(settings.reference_size)
+        self.few = self.x[: settings.ntk_size], self.y[: settings.ntk_size]
+        self._shared: dict[str, Any] = {}
+        self.evaluation_seconds = 0.0
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers for one diagnostic: the same before and after a task, on the CPU."""
+        return make_generator(self.settings.seed, "metrics", purpose, self.task.index)
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, computed at the first call: for diagnostics that share work."""
+        if name not in self._shared:
+            self._shared[name] = compute()
+        return self._shared[name]
+
+    @cached_property
+    def _pass(self) -> tuple[Tensor, list[Tensor]]:
+        recorder = FeatureRecorder(self.layers)
+        try:
+            with torch.no_grad(), recorder:
+                return self.net(self.x), list(recorder.features)
+        finally:
+            recorder.close()
+
+    @property
+    def outputs(self) -> Tensor:
+        return self._pass[0]
+
+    @property
+    def features(self) -> list[Tensor]:
+        return self._pass[1]
+
+    @cached_property
+    def feature_singular_values(self) -> list[Tensor]:
+        """Of each hidden layer's (batch x units) features, maps averaged over space; on the CPU."""
+        return [singular_values(f.flatten(2).mean(2).cpu() if f.dim() > 2 else f.cpu()) for f in self.features]
+
+    @cached_property
+    def ntk_eigenvalues(self) -> Tensor:
+        return eigenvalues(ntk(self.net, self.few[0], self.settings.ntk, self.active))
+
+    @cached_property
+    def parameters(self) -> list[Tensor]:
+        """The parameters that are trained."""
+        return [p for p in self.net.parameters() if p.requires_grad]
+
+    def mean_loss(self, outputs: Tensor) -> Tensor:
+        """The loss of outputs on the reference batch. -> ()."""
+        return example_losses(outputs, self.y, self.loss, self.active).mean()
+
+    @cached_property
+    def gradients(self) -> list[Tensor]:
+        """Of the loss on the reference batch; zero for a parameter that the outputs do not use."""
+        loss = self.mean_loss(self.net(self.x))
+        return list(torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True))
+
+    def evaluation(self, split: str) -> dict:
+        """Loss and accuracy of the evaluation weights; training examples are capped at `eval_examples`."""
+        limit = self.settings.eval_examples if split == "train" else None
+        return self.once(f"evaluation/{split}", lambda: self._timed_evaluation(split, limit))
+
+    def _timed_evaluation(self, split: str, limit: int | None) -> dict:
+        start = time.perf_counter()
+        result = evaluate(self.learner, self.task, split, limit)
+        self.evaluation_seconds += time.perf_counter() - start
+        return result
+
+    def what_is_not_finite(self) -> str:
+        """Why a value may be NaN: the first of parameters, activations, outputs that holds a NaN or inf."""
+        parts = (
+            ("parameters", lambda: list(self.net.parameters())),
+            ("activations", lambda: self.features),
+            ("outputs", lambda: [select_outputs(self.outputs, self.active)]),
+        )
+        broken = (name for name, tensors in parts if not all_finite(tensors()))
+        return f"non-finite {next(broken, 'result')}"

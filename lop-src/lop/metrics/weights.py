@@ -1,0 +1,87 @@
+"""What the parameters alone say. Per layer: the incoming weight of each hidden layer as a matrix (out, rest)."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lop.metrics.numerics import global_norm, precise
+from lop.metrics.ranks import effective_rank
+from lop.metrics.registry import UndefinedMetricError, metric
+
+
+def mean_magnitude(parameters: Iterable[Tensor]) -> Tensor:
+    """Mean absolute value of all entries of all parameters together. -> ()."""
+    total, count = 0.0, 0
+    for p in parameters:
+        # Row by row: as fast as one float32 sum, without its rounding error.
+        rows = torch.linalg.vector_norm(p.detach().reshape(p.shape[0] if p.dim() > 1 else 1, -1), 1, dim=1)
+        total, count = total + precise(rows).sum(), count + p.numel()
+    return total / count
+
+
+def weight_condition(weight: Tensor) -> Tensor:
+    """Largest / smallest singular value of a weight as a matrix (out, rest), float64; inf if singular. -> ()."""
+    singular = _weight_singular_values(weight)
+    return singular[0] / singular[-1]
+
+
+def weight_effective_rank(weight: Tensor) -> Tensor:
+    """Effective rank of a weight as a matrix (out, rest) (Roy & Vetterli 2007). -> ()."""
+    return effective_rank(_weight_singular_values(weight))
+
+
+def _weight_singular_values(weight: Tensor) -> Tensor:
+    matrix = precise(weight.detach()).flatten(1)
+    if not torch.isfinite(matrix).all():
+        return matrix.new_full((min(matrix.shape),), torch.nan)
+    return torch.linalg.svdvals(matrix)
+
+
+def distance(parameters: Iterable[Tensor], initial: Iterable[Tensor]) -> Tensor:
+    """The Euclidean distance of all parameters together from their initial values. -> ()."""
+    return global_norm(p.detach() - p0.to(p.device) for p, p0 in zip(parameters, initial, strict=True))
+
+
+@metric("avg_weight_mag", "mean |weight|", (0, None), None, "mean absolute value of all parameters")
+def _avg_weight_mag(probe):
+    return mean_magnitude(probe.net.parameters())
+
+
+@metric(
+    "weight_cond",
+    "weight condition number",
+    (1, None),
+    False,
+    "condition number of each hidden layer's incoming weight; the scalar is the worst layer's",
+    per_layer=True,
+)
+def _weight_cond(probe):
+    layers = torch.stack([weight_condition(layer.incoming.weight) for layer in probe.layers])
+    return layers.max(), layers
+
+
+@metric(
+    "weight_eff_rank",
+    "weight effective rank",
+    (0, None),
+    True,
+    "effective rank of each hidden layer's incoming weight (Roy & Vetterli 2007); the scalar is the layers' mean",
+    per_layer=True,
+)
+def _weight_eff_rank(probe):
+    layers = torch.stack([weight_effective_rank(layer.incoming.weight) for layer in probe.layers])
+    return layers.mean(), layers
+
+
+@metric(
+    "distance_from_init",
+    "distance from the initial weights",
+    (0, None),
+    None,
+    "Euclidean distance of all parameters from their values when the dashboard was made",
+)
+def _distance_from_init(probe):
+    if probe.initial is None:
+        raise UndefinedMetricError("the initial parameters were not kept")
+    return distance(probe.net.parameters(), probe.initial)
