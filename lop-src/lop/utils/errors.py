@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake in an input (name, key, value, file); shown as one line, without a traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows for it."""
+        return [f"error: {self}"]
+
 
 def near_matches(name: str, known: Iterable[str]) -> str:
     """`did you mean 'adam', 'adamw'?`, or the full list when nothing is near."""

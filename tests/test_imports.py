@@ -1,0 +1,108 @@
+"""Who may import whom, top to bottom only: the import layers of the project, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "lop-src"
+
+# From the bottom. A module or package of `lop` may import from its own layer and from those below it.
+LAYERS = [
+    {"utils"},
+    {"config", "results", "checkpoint", "progress", "stopping"},  # import no experiment
+    {"nets", "metrics", "data"},
+    {"optimizers", "algos"},
+    {"learner"},
+    {
+        "streams",
+        "permuted_mnist",
+        "incremental_cifar",
+        "imagenet",
+        "slowly_changing_regression",
+        "random_labels",
+        "five_plus_one",
+    },
+    {"experiment", "online", "run", "envs", "rl"},
+    {"notebook", "main"},
+]
+VIEWS = {"viz"}  # figures read tables: they see no learner, and only the top layers may draw
+VIEWS_MAY_IMPORT = LAYERS[0] | LAYERS[1] | {"metrics"} | VIEWS
+
+
+def height(unit: str) -> int:
+    for level, layer in enumerate(LAYERS):
+        if unit in layer:
+            return level
+    raise AssertionError(f"lop.{unit} has no place in tests/test_imports.py: add it to its layer")
+
+
+def may_import(importer: str, imported: str) -> bool:
+    if importer == "":  # the package's own __init__, imported by everyone
+        return False
+    if importer in VIEWS:
+        return imported in VIEWS_MAY_IMPORT
+    if imported in VIEWS:
+        return height(importer) >= height("run")
+    if imported == "main":
+        return False
+    return height(imported) <= height(importer)
+
+
+def imported_units(source: str) -> set[str]:
+    """First names below `lop` of everything a source imports, at any depth; `main` for the command line.
+
+    What is imported for annotations alone (`if TYPE_CHECKING`) does not count: it never runs.
+    """
+    names = []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "write imports in full: from lop.utils.errors import ..."
+            below = [f"lop.{alias.name}" for alias in node.names] if node.module == "lop" else [node.module]
+            names += below
+    units = {name.split(".")[1] for name in names if name.startswith("lop.")}
+    return units | ({"main"} & set(names))
+
+
+def unit_of(path: Path) -> str:
+    first = path.relative_to(SOURCE).parts[-1] if path.parent == SOURCE else path.relative_to(SOURCE / "lop").parts[0]
+    return first.removesuffix(".py").replace("__init__", "")
+
+
+def test_no_layer_reaches_upwards():
+    sources = sorted(SOURCE.rglob("*.py"))
+    assert len(sources) > 30
+    wrong = [
+        f"{path.relative_to(ROOT)} imports lop.{imported}"
+        for path in sources
+        for imported in sorted(imported_units(path.read_text(encoding="utf-8")))
+        if not may_import(unit_of(path), imported)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "source", "allowed"),
+    [
+        ("optimizers", "from lop.nets.base import Net", True),
+        ("optimizers", "def f():\n    from lop.learner import Learner", False),
+        ("nets", "import lop.optimizers.base", False),
+        ("results", "from lop import run", False),
+        ("viz", "from lop.learner import Learner", False),
+        ("learner", "from lop import viz", False),
+        ("rl", "from lop.results import load", True),
+        ("permuted_mnist", "from lop.run import run", False),
+        ("run", "import main", False),
+        ("main", "if TYPE_CHECKING:\n    import lop.main\nelse:\n    from lop.run import run", True),
+    ],
+)
+def test_the_check_sees_what_it_should(importer, source, allowed):
+    (imported,) = imported_units(source)
+    assert may_import(importer, imported) is allowed
