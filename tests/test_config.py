@@ -73,7 +73,7 @@ def test_overrides():
     for path, value in (("algos.1.gamma", 1), ("algos.x", 1), ("algos.0.name.deep", 1)):
         with pytest.raises(UserError, match=r"algos"):
             override(data, path, value)
-    with pytest.raises(UserError, match="key.path=value"):
+    with pytest.raises(UserError, match=r"key\.path=value"):
         parse_override("optimizer.lr")
 
 

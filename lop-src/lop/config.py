@@ -10,9 +10,10 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
@@ -174,30 +175,47 @@ def validate(data: dict[str, Any]) -> Config:
     return _checked(Config, data, "")
 
 
-def check_options(path: str, part: Callable, options: dict[str, Any]) -> dict[str, Any]:
-    """Options with their types checked against `part`'s keyword-only, annotated parameters, coerced.
+def check_options(
+    path: str, part: Callable | Mapping[str, inspect.Parameter], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Options with their types checked, coerced.
 
-    path: of the section, for messages. Raises UserError for an unknown key (with the near match), a missing one,
+    path: of the section, for messages. part: a class or function, whose keyword-only, annotated parameters are the
+    options, or the parameters themselves. Raises UserError for an unknown key (with the near match), a missing one,
     or a wrong type.
     """
-    checked = _checked(options_model(part), options, path)
+    checked = _checked(_options_model(part), options, path)
     return {name: getattr(checked, name) for name in checked.model_fields_set}
 
 
-def options_model(part: Callable) -> type[BaseModel]:
-    """A pydantic model of the keyword-only parameters of a class's constructor or of a function."""
-    function = part.__init__ if inspect.isclass(part) else part
-    hints = get_type_hints(function)
+def default_options(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """The options that have a default, with it."""
+    return {n: p.default for n, p in _parameters(part).items() if p.default is not p.empty}
+
+
+def _parameters(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    if not callable(part):
+        return dict(part)
+    hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
+    parameters = inspect.signature(part).parameters.values()
+    return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _options_model(part: Callable | Mapping[str, inspect.Parameter]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(part).parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (_guarded(hints.get(name, Any)), default)
-    return create_model(part.__name__, __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **fields)
+    for name, parameter in _parameters(part).items():
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (_guarded(parameter.annotation), default)
+    return create_model("Options", __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **fields)
 
 
 def _guarded(hint: Any) -> Any:
-    # pydantic takes true for 1; in a config that is always a mistake.
+    """A hint as a config means it: no tensors (torch allows them for `lr`), and `true` is not 1."""
+    if hint is inspect.Parameter.empty:
+        return Any
+    members = [m for m in get_args(hint) if getattr(m, "__name__", "") != "Tensor"]
+    if get_origin(hint) in (Union, UnionType):
+        hint = Union[tuple(members)]  # noqa: UP007 (built at run time)
     return hint if "bool" in str(hint) or hint is Any else Annotated[hint, BeforeValidator(_not_bool)]
 
 
@@ -205,23 +223,34 @@ def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(_describe(error.errors()[0], model, path)) from None
+        raise UserError(_describe(error.errors()[0], model, data, path)) from None
 
 
-def _describe(error: dict[str, Any], model: type[BaseModel], path: str) -> str:
-    location = [str(part) for part in error["loc"] if not str(part).startswith("function-")]
-    where = ".".join([*filter(None, [path]), *location])
+def _describe(error: dict[str, Any], model: type[BaseModel], data: Any, path: str) -> str:
+    keys = _keys_in(data, error["loc"])
+    where = ".".join([*filter(None, [path]), *map(str, keys)])
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key; {near_matches(location[-1], _keys(model, location[:-1]))}"
+        return f"{where}: unknown key; {near_matches(keys[-1], _fields(model, keys[:-1]))}"
     if error["type"] == "missing":
-        return f"{where}: missing"
+        return f"{where}.{error['loc'][-1]}: missing" if where else f"{error['loc'][-1]}: missing"
     message = error["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
 
 
-def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
+def _keys_in(data: Any, location: tuple) -> list[str | int]:
+    """The part of pydantic's location that the user wrote: it also names members of unions and validators."""
+    keys = []
     for part in location:
-        field = model.model_fields.get(part)
+        known = range(len(data)) if isinstance(data, list | tuple) else data if isinstance(data, dict) else ()
+        if part in known:
+            data = data[part]
+            keys.append(part)
+    return keys
+
+
+def _fields(model: type[BaseModel], keys: list[str | int]) -> list[str]:
+    for key in keys:
+        field = model.model_fields.get(str(key))
         if field is None or not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)):
             break
         model = field.annotation

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +12,37 @@ import torch
 
 import lop
 from lop.algos import INTERVENTIONS
-from lop.config import Config, Section, check_options, override, read_file, validate
+from lop.config import Config, Section, check_options, default_options, override, read_file, validate
 from lop.data.stream import TaskStream
 from lop.learner import Learner
 from lop.metrics import Dashboard
 from lop.nets import NETS
 from lop.nets.init import initialise_
-from lop.optimizers import get_optimizer, optimizer_class
+from lop.optimizers import get_optimizer, optimizer_options
 from lop.streams import BENCHMARKS, Benchmark, make_stream
 from lop.utils.devices import find_device
 from lop.utils.errors import UserError, lookup
 from lop.utils.seeding import derive_seed, make_generator
 
+RUN_SEEDS = {"seed"}  # options that follow from run.seed unless a config sets them
 
-@dataclass
+
 class Experiment:
     """The parts of one run."""
 
-    config: Config
-    stream: TaskStream
-    learner: Learner
-    dashboard: Dashboard
+    def __init__(self, config: Config, stream: TaskStream, learner: Learner, dashboard: Dashboard):
+        self.config, self.stream, self.learner, self.dashboard = config, stream, learner, dashboard
+        self._pristine = None
+        if config.run.on_divergence == "reset_network":
+            self._pristine = copy.deepcopy([i.state_dict() for i in learner.interventions])
 
-    def initialise(self) -> None:
-        """Draw the net's parameters from the run's seed, on the CPU, so that every device starts alike."""
-        net = self.learner.net
-        initialise_(net, make_generator(self.config.run.seed, "net"))
+    def reset_network(self, number: int) -> None:
+        """Draw the net afresh and forget what the optimizer and the interventions gathered. number: of the reset."""
+        generator = make_generator(self.config.run.seed, "net", "reset", number)
+        initialise_(self.learner.net, generator)
+        self.learner.optimizer.state.clear()
+        for intervention, state in zip(self.learner.interventions, copy.deepcopy(self._pristine), strict=True):
+            intervention.load_state_dict(state)
 
 
 def make_config(
@@ -90,16 +95,17 @@ def config_folder(benchmark: Benchmark) -> Path:
 def resolve(data: dict[str, Any]) -> Config:
     """The config of a dict with every name known, every option's type checked and every default filled in."""
     benchmark = _name(data.get("benchmark"))
-    if isinstance(benchmark, str) and benchmark in BENCHMARKS:
-        known = BENCHMARKS[benchmark]
-        data = {"net": known.net, "optimizer": shipped_optimizer(benchmark, "sgd"), **data}
+    if isinstance(benchmark, str):
+        known = lookup(BENCHMARKS, benchmark, "benchmark (benchmark.name)")
+        for key, default in (("net", known.net), ("optimizer", shipped_optimizer(benchmark, "sgd"))):
+            data = {**data, key: _completed(data.get(key, {}), default)}
     config = validate(data)
     known = lookup(BENCHMARKS, config.benchmark.name, "benchmark")
     config.benchmark = _filled("benchmark", known.stream, config.benchmark, known.defaults)
     config.net = _filled("net", lookup(NETS, config.net.name, "net"), config.net)
     with blame("optimizer.name"):
-        optimizer = optimizer_class(config.optimizer.name)
-    config.optimizer = _filled("optimizer", optimizer, config.optimizer)
+        hyperparameters = optimizer_options(config.optimizer.name)
+    config.optimizer = _filled("optimizer", hyperparameters, config.optimizer)
     config.algos = [
         _filled(f"algos.{i}", lookup(INTERVENTIONS, algo.name, f"intervention (algos.{i}.name)"), algo)
         for i, algo in enumerate(config.algos)
@@ -108,9 +114,17 @@ def resolve(data: dict[str, Any]) -> Config:
     return config
 
 
+def _completed(section: Any, default: dict[str, Any]) -> Any:
+    """A section without a name, or with the default's, on top of the default; any other section as it is."""
+    if isinstance(section, dict) and section.get("name", default["name"]) == default["name"]:
+        return {**default, **section}
+    return section
+
+
 def _filled(path: str, part: Any, section: Section, defaults: dict[str, Any] | None = None) -> Section:
     options = check_options(path, part, {**(defaults or {}), **section.options})
-    return Section(name=section.name, **options)
+    filled = {name: value for name, value in default_options(part).items() if name not in RUN_SEEDS}
+    return Section(name=section.name, **{**filled, **options})
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class Loop:
         self.learner, self.dashboard = experiment.learner, experiment.dashboard
         self.experiment, self.folder, self.progress, self.summaries = experiment, folder, progress, summaries
         self.online = OnlineRecorder(self.stream.loss == "cross_entropy")
-        self.position = {"task": 0, "epoch": 0, "step": 0, "total": 0, "bin": 0, "diverged_step": -1}
+        self.position = {"task": 0, "epoch": 0, "step": 0, "total": 0, "bin": 0, "diverged_step": -1, "resets": 0}
         self.before: dict | None = None  # the current task's first diagnostics; None: it has not begun
         self._last_save = time.monotonic()
         if folder.checkpoint.exists():
@@ -154,7 +154,8 @@ class Loop:
             event = {"task": task.index, "phase": "training", "what": "diverged", "detail": f"step {step}"}
             self.folder.tables["events"].append([event])
         if self.config.run.on_divergence == "reset_network":
-            self.experiment.reset_learner()
+            self.position["resets"] += 1
+            self.experiment.reset_network(self.position["resets"])
         return self.config.run.on_divergence
 
     def _write_rows(self, task: Task, after: dict, seconds: float) -> None:
@@ -166,11 +167,11 @@ class Loop:
         for phase, values in phases.items():
             row |= {f"{name}_{phase}": value for name, value in values.items() if isinstance(value, int | float)}
             self._write_lists(task.index, phase, values)
-        diagnostics = sum(row.pop(f"seconds_{phase}", 0.0) for phase in phases)
+        timing = {"task": task.index, "seconds": seconds}
+        for name, label in (("seconds", "diagnostics_seconds"), ("evaluation_seconds", "evaluation_seconds")):
+            timing[label] = sum(row.pop(f"{name}_{phase}", 0.0) for phase in phases)
         self.folder.tables["tasks"].append([row])
-        self.folder.tables["timing"].append(
-            [{"task": task.index, "seconds": seconds, "diagnostics_seconds": diagnostics}]
-        )
+        self.folder.tables["timing"].append([timing])
 
     def _write_lists(self, task: int, phase: str, values: dict) -> None:
         key = {"task": task, "phase": phase}

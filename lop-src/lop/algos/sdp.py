@@ -16,8 +16,11 @@ def flatten_spectrum(weight: Tensor, gamma: float | Tensor) -> tuple[Tensor, Ten
     """(W', condition number of W): singular values s -> mean(s)^gamma * s^(1-gamma), s clamped at 1e-4.
 
     weight: (out, ...), treated as the matrix (out, rest). gamma: one number, or one per singular value
-    (largest first). gamma 0 leaves W as it is; gamma 1 makes all singular values equal.
+    (largest first). gamma 0 leaves W as it is; gamma 1 makes all singular values equal. A diverged W (NaN or inf)
+    has no singular values and stays as it is, with condition number NaN.
     """
+    if not weight.isfinite().all():
+        return weight, torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
     u, s, vh = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
     s = s.clamp_min(FLOOR)
     flattened = s.mean() ** gamma * s ** (1 - gamma)
