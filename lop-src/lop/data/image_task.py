@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lop.data.augment import Augmentation
 from lop.data.stream import Batch, Task
 from lop.utils.seeding import make_generator
 
@@ -18,13 +19,16 @@ class ImageTask(Task):
     """train, test: (images uint8, labels int64) on one device, by split name; prepare: uint8 batch -> float input.
 
     prepare is the task's own transformation and is the same for every split. seed: of the order of examples.
-    shuffle: whether each epoch has its own random order.
+    shuffle: whether each epoch has its own random order. augment: of training batches; pixels that a rotation
+    brings in from outside are 0 after `prepare`. An epoch's parameters are drawn at its start, by position in the
+    epoch, so that it can be entered at any batch.
     """
 
     seed: int
     splits: dict[str, Batch]
     prepare: Callable[[Tensor], Tensor]
     shuffle: bool = True
+    augment: Augmentation | None = None
 
     def _order(self, *purpose: object) -> Tensor:
         labels = self.splits["train"][1]
@@ -35,11 +39,21 @@ class ImageTask(Task):
         images, labels = self.splits["train"]
         order = self._order("epoch", epoch) if self.shuffle else torch.arange(len(labels), device=labels.device)
         size = self.batch_size
-        order = order[start * size : self.steps_per_epoch * size]
+        used = self.steps_per_epoch * size
+        transforms = None
+        if self.augment is not None:
+            generator = make_generator(self.seed, "task", self.index, "augment", epoch)
+            transforms = self.augment.draw(used, generator).to(labels.device)
         per_chunk = max(1, CHUNK // size) * size
-        for begin in range(0, len(order), per_chunk):
-            rows = order[begin : begin + per_chunk]
-            x, y = self.prepare(images[rows]), labels[rows]
+        for begin in range(start * size, used, per_chunk):
+            chunk = slice(begin, min(begin + per_chunk, used))
+            rows = order[chunk]
+            x, y = images[rows], labels[rows]
+            if transforms is None:
+                x = self.prepare(x)
+            else:
+                x, inside = self.augment.apply(x, transforms[chunk])
+                x = self.prepare(x).mul_(inside)
             yield from zip(x.split(size), y.split(size), strict=True)
 
     def reference(self, size: int) -> Batch:

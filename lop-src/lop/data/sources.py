@@ -1,27 +1,52 @@
-"""Data sets by name."""
+"""Data sets by name or path."""
 
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+from lop.data.cifar import load_cifar
 from lop.data.digits import load_digits
+from lop.data.imagenet32 import load_imagenet32
 from lop.data.images import ImageData
 from lop.data.mnist import load_mnist
-from lop.utils.errors import lookup
+from lop.data.own_images import load_own_images
+from lop.data.tiny_imagenet import load_tiny_imagenet
+from lop.utils.errors import UserError, lookup
 
 # name -> loader(data_dir, verify)
 SOURCES: dict[str, Callable[[str | os.PathLike | None, bool], ImageData]] = {
     "digits": lambda data_dir, verify: load_digits(),
     "mnist": partial(load_mnist, "mnist"),
     "fashion_mnist": partial(load_mnist, "fashion_mnist"),
+    "cifar10": partial(load_cifar, "cifar10"),
+    "cifar100": partial(load_cifar, "cifar100"),
+    "tiny_imagenet": load_tiny_imagenet,
+    "imagenet32": load_imagenet32,
 }
 
 
-def load_images(name: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ImageData:
-    """A data set by its name.
+def load_images(name_or_path: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ImageData:
+    """A data set by its name, or a user's own by the path of its folder.
 
     A named set is looked for in data_dir (or `data/`), in the Kaggle input folder, under any mount name, nested
-    or not, and where the system's packages put it. verify: compare with the published checksums.
+    or not, and where the system's packages put it. verify: compare with the published checksums; images at a
+    path have none, so that it must be false for them.
     Raises UserError, one line, for data that is missing, truncated, corrupt or of the wrong shape.
     """
-    return lookup(SOURCES, name, "dataset")(data_dir, verify)
+    path = own_path(name_or_path, verify, SOURCES)
+    if path is not None:
+        return load_own_images(path)
+    return lookup(SOURCES, name_or_path, "dataset")(data_dir, verify)
+
+
+def own_path(name_or_path: str, verify: bool, names: dict) -> Path | None:
+    """The path of a user's own data, or None when it is a name. Raises UserError when it cannot be used."""
+    path = Path(name_or_path)
+    if name_or_path in names or not (path.exists() or os.sep in name_or_path):
+        return None
+    if not path.exists():
+        raise UserError(f"dataset {name_or_path} does not exist: give a folder of images, or one of {', '.join(names)}")
+    if verify:
+        raise UserError(f"verify must be false for your own images in {path}: no checksums were published for them")
+    return path

@@ -1,0 +1,57 @@
+"""Images class by class, for benchmarks whose tasks need only a few classes at a time."""
+
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lop.data.imagenet32 import load_imagenet32_classes
+from lop.data.images import ImageData
+from lop.data.own_images import find_class_files
+from lop.data.sources import SOURCES, load_images, own_path
+
+
+class ClassImages(Protocol):
+    """load(class_id) -> {"train": images (n, C, H, W), "test": images}."""
+
+    name: str
+    num_classes: int
+    image_shape: tuple[int, ...]
+    source: str
+
+    def load(self, class_id: int) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class SortedImages:
+    """ImageData seen class by class. rows: for each split, the row numbers of each class."""
+
+    data: ImageData
+    rows: dict[str, tuple[Tensor, ...]]
+
+    name = property(lambda self: self.data.name)
+    num_classes = property(lambda self: self.data.num_classes)
+    image_shape = property(lambda self: self.data.image_shape)
+    source = property(lambda self: self.data.source)
+
+    def load(self, class_id: int) -> dict[str, Tensor]:
+        return {split: self.data.splits[split][0][rows[class_id]] for split, rows in self.rows.items()}
+
+
+def rows_by_class(labels: Tensor, num_classes: int) -> tuple[Tensor, ...]:
+    """Row numbers of each class, in their order in the data."""
+    counts = torch.bincount(labels, minlength=num_classes)
+    return torch.argsort(labels, stable=True).split(counts.tolist())
+
+
+def load_classes(name_or_path: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ClassImages:
+    """A data set by name or path, as `load_images`, but class files stay on disk until a class is asked for."""
+    path = own_path(name_or_path, verify, SOURCES)
+    if path is not None and (classes := find_class_files(path)) is not None:
+        return classes
+    if name_or_path == "imagenet32":
+        return load_imagenet32_classes(data_dir, verify)
+    data = load_images(name_or_path, data_dir, verify)
+    return SortedImages(data, {s: rows_by_class(y, data.num_classes) for s, (_, y) in data.splits.items()})

@@ -1,0 +1,95 @@
+"""Images as .npy files: four files for a data set, or one file per class."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lop.data.images import ImageData, as_split, image_data
+from lop.utils.errors import UserError
+
+NPY_FILES = ["train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"]
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """One array, mapped into memory: pages are read when they are used. Raises UserError for a bad file."""
+    try:
+        # copy-on-write, because torch warns about arrays that are read-only
+        return np.load(path, mmap_mode="c", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: put it there, or fetch the data again") from None
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is truncated, corrupt or not a .npy file ({reason}): fetch it again") from None
+
+
+def read_npy_folder(name: str, folder: Path) -> ImageData:
+    """A data set in NPY_FILES: images uint8 (N, H, W), (N, C, H, W) or (N, H, W, C), labels integer (N,)."""
+    arrays = [map_npy(folder / file) for file in NPY_FILES]
+    train, test = (as_split(_channels_first(arrays[i]), arrays[i + 1], folder / NPY_FILES[i]) for i in (0, 2))
+    return image_data(name, train, test, str(folder))
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    last = images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3)
+    return images.transpose(0, 3, 1, 2) if last else images
+
+
+def write_npy(path: Path, shape: tuple[int, ...], dtype: type, blocks: Iterable[np.ndarray]) -> None:
+    """Write an array block by block along the first dimension, never holding more than one block."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=dtype).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class ClassFiles:
+    """A folder of `<class id>.npy` with ids 0..n-1, each (images, C, H, W); the last `test_images` are for testing.
+
+    Continual ImageNet's format (Dohare 2024): 1,000 files of 700 x 3 x 32 x 32. Files are read when asked for.
+    """
+
+    name: str
+    folder: Path
+    num_classes: int
+    test_images: int
+    image_shape: tuple[int, ...]
+
+    @property
+    def source(self) -> str:
+        return str(self.folder)
+
+    def load(self, class_id: int) -> dict[str, Tensor]:
+        """{"train": images, "test": images} of one class, uint8 or, where the file has them, float32 as stored."""
+        path = self.folder / f"{class_id}.npy"
+        images = map_npy(path)
+        if images.dtype not in (np.uint8, np.float32, np.float64) or images.shape[1:] != self.image_shape:
+            raise UserError(
+                f"{path}: needs uint8 or float images of the shape (N, {', '.join(map(str, self.image_shape))}), "
+                f"got {images.dtype} {images.shape}"
+            )
+        if len(images) <= self.test_images:
+            raise UserError(f"{path}: needs more than the {self.test_images} test images, got {len(images)}")
+        tensor = torch.from_numpy(np.array(images))
+        tensor = tensor if tensor.dtype == torch.uint8 else tensor.float()
+        return {"train": tensor[: -self.test_images], "test": tensor[-self.test_images :]}
+
+
+def class_files(name: str, folder: Path) -> ClassFiles:
+    """The ClassFiles of a folder; every seventh part of a class is for testing, as in 700 = 600 + 100."""
+    count = sum(1 for path in folder.glob("*.npy") if path.stem.isdigit())
+    for class_id in range(count):
+        if not (folder / f"{class_id}.npy").is_file():
+            raise UserError(f"{folder / f'{class_id}.npy'} is missing: ids must be 0..{count - 1}, one file per class")
+    first = map_npy(folder / "0.npy")
+    if first.ndim != 4 or first.shape[1] not in (1, 3) or len(first) < 2:
+        raise UserError(f"{folder / '0.npy'}: needs the shape (N, 1 or 3, H, W), got {first.shape}")
+    return ClassFiles(name, folder, count, max(1, len(first) // 7), first.shape[1:])

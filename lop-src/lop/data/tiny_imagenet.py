@@ -1,0 +1,182 @@
+"""Tiny ImageNet (Le & Yang 2015): 200 classes of 500 + 50 images, 3 x 64 x 64, kept as a memory-mapped cache."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lop.data.image_folder import decode, stack_images
+from lop.data.images import ImageData
+from lop.data.locate import DEFAULT_DATA_DIR, missing, search_roots, walk
+from lop.data.npy import NPY_FILES, read_npy_folder, write_npy
+from lop.utils.errors import UserError
+
+ARCHIVE = "tiny-imagenet-200.zip"
+ARCHIVE_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+CACHE = "tiny_imagenet_cache"
+PUBLISHED = {"classes": 200, "train": 500, "test": 50}
+
+
+def load_tiny_imagenet(data_dir: str | os.PathLike | None, verify: bool) -> ImageData:
+    """100,000 + 10,000 images, uint8 (3, 64, 64), sorted by class; "test" is the labelled val set.
+
+    The images are decoded once, from the zip or its unpacked folder, into a cache in data_dir (or `data/`), and
+    mapped into memory from there: only pages in use take memory.
+    verify: the zip's MD5 and the numbers of classes and images. Raises UserError for bad or missing data.
+    """
+    roots = search_roots(data_dir)
+    cache = next((root / CACHE for root in roots if (root / CACHE).is_dir()), None)
+    if cache is None:
+        layout = find_layout(roots)
+        if layout is None:
+            raise missing("tiny_imagenet", [f"{ARCHIVE}, or its unpacked folder,"], data_dir)
+        cache = build_cache(layout, Path(data_dir) if data_dir is not None else DEFAULT_DATA_DIR, verify)
+    return read_npy_folder("tiny_imagenet", cache)
+
+
+class Layout:
+    """The files of the zip's layout, in a folder."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def text(self, name: str) -> str:
+        try:
+            return (self.root / name).read_text()
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f"{self.root / name} is missing or unreadable: fetch the data again") from None
+
+    def list(self, folder: str) -> list[str]:
+        """Names of the image files in a folder, sorted."""
+        path = self.root / folder
+        names = [p.name for p in path.iterdir()] if path.is_dir() else []
+        return sorted(name for name in names if name.endswith(".JPEG"))
+
+    def image(self, name: str) -> np.ndarray:
+        return decode(self.root / name, self.root / name)
+
+
+class ZipLayout(Layout):
+    """The same in the zip itself, which need not be unpacked."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        try:
+            self.zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"{path} is truncated, corrupt or no zip file ({error}): fetch it again") from None
+        self.folders: dict[str, list[str]] = {}
+        for name in self.zip.namelist():
+            folder, _, file = name.removeprefix("tiny-imagenet-200/").rpartition("/")
+            if file.endswith(".JPEG"):
+                self.folders.setdefault(folder, []).append(file)
+
+    def text(self, name: str) -> str:
+        return self._read(name, lambda file: file.read().decode())
+
+    def list(self, folder: str) -> list[str]:
+        return sorted(self.folders.get(folder, []))
+
+    def image(self, name: str) -> np.ndarray:
+        return self._read(name, lambda file: decode(file, f"{self.root}: {name}"))
+
+    def _read(self, name: str, use):
+        try:
+            with self.zip.open(f"tiny-imagenet-200/{name}") as file:
+                return use(file)
+        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.root}: {name} is missing or corrupt ({reason}): fetch it again") from None
+
+
+def find_layout(roots: list[Path]) -> Layout | None:
+    """The first unpacked folder (wnids.txt beside train/ and val/), or else zip file, below the roots."""
+    archive = None
+    for root in roots:
+        for folder, subfolders, files in walk(root):
+            if "wnids.txt" in files and {"train", "val"} <= set(subfolders):
+                return Layout(folder)
+            if ARCHIVE in files and archive is None:
+                archive = folder / ARCHIVE
+    return None if archive is None else ZipLayout(archive)
+
+
+def build_cache(layout: Layout, data_dir: Path, verify: bool) -> Path:
+    """Decode all images into `data_dir`/CACHE, class by class; the folder appears when it is complete."""
+    if verify and isinstance(layout, ZipLayout):
+        _check_md5(layout.root)
+    wnids = layout.text("wnids.txt").split()
+    splits = {"train": _train_files(layout, wnids), "test": _val_files(layout, wnids)}
+    _check_numbers(layout, wnids, splits, verify)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{CACHE}.", dir=data_dir))
+    except OSError as error:
+        raise UserError(
+            f"{data_dir} cannot be written to ({error.strerror}): set data_dir to a folder that can"
+        ) from None
+    try:
+        for files, images, labels in zip(splits.values(), NPY_FILES[::2], NPY_FILES[1::2], strict=True):
+            counts = [len(names) for names in files]
+            shape = (sum(counts), *layout.image(files[0][0]).shape)
+            write_npy(partial / images, shape, np.uint8, _blocks(layout, files, shape[1:]))
+            write_npy(partial / labels, shape[:1], np.int64, [np.repeat(np.arange(len(wnids)), counts)])
+        os.replace(partial, data_dir / CACHE)
+    except OSError as error:
+        raise UserError(f"{data_dir / CACHE} cannot be written ({error.strerror}): free some space there") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return data_dir / CACHE
+
+
+def _train_files(layout: Layout, wnids: list[str]) -> list[list[str]]:
+    return [[f"train/{wnid}/images/{name}" for name in layout.list(f"train/{wnid}/images")] for wnid in wnids]
+
+
+def _val_files(layout: Layout, wnids: list[str]) -> list[list[str]]:
+    files: dict[str, list[str]] = {wnid: [] for wnid in wnids}
+    for number, line in enumerate(layout.text("val/val_annotations.txt").splitlines(), 1):
+        fields = line.split("\t")
+        if len(fields) < 2 or fields[1] not in files:
+            raise UserError(f"{layout.root}: val/val_annotations.txt line {number} is malformed: fetch the data again")
+        files[fields[1]].append(f"val/images/{fields[0]}")
+    return [files[wnid] for wnid in wnids]
+
+
+def _check_numbers(layout: Layout, wnids: list[str], splits: dict[str, list[list[str]]], verify: bool) -> None:
+    wanted = PUBLISHED["classes"] if verify else max(1, len(wnids))
+    if len(wnids) != wanted:
+        raise UserError(f"{layout.root}: wnids.txt names {len(wnids)} classes instead of {wanted}: fetch it again")
+    for split, files in splits.items():
+        for wnid, names in zip(wnids, files, strict=True):
+            if not names or (verify and len(names) != PUBLISHED[split]):
+                raise UserError(
+                    f"{layout.root}: class {wnid} has {len(names)} {split} images instead of {PUBLISHED[split]}: "
+                    "fetch it again, or set verify to false for data of your own"
+                )
+
+
+def _blocks(layout: Layout, files: list[list[str]], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    for names in files:
+        block = stack_images((layout.image(name), name) for name in names)
+        if block.shape[1:] != shape:
+            raise UserError(f"{layout.root}: {names[0]} is {block.shape[1:]}, other images {shape}: give all one size")
+        yield block
+
+
+def _check_md5(path: Path) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    if digest.hexdigest() != ARCHIVE_MD5:
+        raise UserError(
+            f"{path} is not the published file (MD5 {digest.hexdigest()}, expected {ARCHIVE_MD5}): "
+            "fetch it again, or set verify to false for data of your own"
+        )

@@ -1,0 +1,106 @@
+"""Convolutional nets: blocks of convolution, activation and 2 x 2 max-pooling, then fully connected layers."""
+
+import math
+
+from torch import Tensor, nn
+
+from lop.nets.activations import expansion, make_activation
+from lop.nets.base import HiddenLayer, Net
+from lop.nets.init import Init, conv2d, linear
+from lop.utils.errors import UserError
+
+
+class ConvNet(Net):
+    """Continual ImageNet's net (Dohare 2024): conv 5x5x32, 3x3x64, 3x3x128, each with max-pool, then 128, 128, head.
+
+    channels, kernel_sizes: one entry per convolution (unpadded, stride 1). hidden: widths of the fully connected
+    layers. layer_norm: over the channels and pixels of each image, or the features, before each activation.
+    Parameters are undefined until `lop.nets.init.initialise_` draws them.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        *,
+        channels: list[int] = (32, 64, 128),
+        kernel_sizes: list[int] = (5, 3, 3),
+        hidden: list[int] = (128, 128),
+        activation: str = "relu",
+        layer_norm: bool = False,
+        init: str = "torch_default",
+    ):
+        super().__init__()
+        if len(input_shape) != 3:
+            raise UserError(f"name: a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}")
+        if len(kernel_sizes) != len(channels) or not channels:
+            raise UserError(f"kernel_sizes must have one entry per entry of channels, got {list(kernel_sizes)}")
+        for option, values in (("channels", channels), ("kernel_sizes", kernel_sizes), ("hidden", hidden)):
+            if any(value < 1 for value in values):
+                raise UserError(f"{option} must be >= 1, got {list(values)}")
+        wide = expansion(activation)
+        body: list[nn.Module] = []
+        rows: list[tuple[nn.Module, nn.Module | None, nn.Module]] = []
+
+        def add(incoming: nn.Module, norm: nn.Module | None) -> None:
+            act = make_activation(activation)
+            body.extend(m for m in (incoming, norm, act) if m is not None)
+            rows.append((incoming, norm, act))
+
+        features, *size = input_shape
+        for width, kernel in zip(channels, kernel_sizes, strict=True):
+            size = [(side - kernel + 1) // 2 for side in size]
+            if min(size) < 1:
+                raise UserError(f"kernel_sizes {list(kernel_sizes)} leave nothing of images {tuple(input_shape)}")
+            norm = nn.GroupNorm(1, width) if layer_norm else None
+            add(conv2d(features, width, kernel, Init(init, activation)), norm)
+            body.append(nn.MaxPool2d(2))
+            features = width * wide
+        body.append(nn.Flatten())
+        features *= math.prod(size)
+        for width in hidden:
+            add(linear(features, width, Init(init, activation)), nn.LayerNorm(width) if layer_norm else None)
+            features = width * wide
+        self.body = nn.Sequential(*body)
+        self.head = linear(features, num_outputs, Init(init, "linear"))
+        readers = [incoming for incoming, _, _ in rows[1:]] + [self.head]
+        self._layers = [
+            HiddenLayer(f"hidden{i}", incoming, norm, act, (reader,), wide)
+            for i, ((incoming, norm, act), reader) in enumerate(zip(rows, readers, strict=True))
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+    def hidden_layers(self) -> list[HiddenLayer]:
+        return self._layers
+
+    def output_layer(self) -> nn.Module:
+        return self.head
+
+
+class CNN(ConvNet):
+    """L2 Init's net (Kumar 2023): conv 5x5x16 with max-pool, twice, then 100, 100, head. Options as ConvNet's."""
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        *,
+        channels: list[int] = (16, 16),
+        kernel_sizes: list[int] = (5, 5),
+        hidden: list[int] = (100, 100),
+        activation: str = "relu",
+        layer_norm: bool = False,
+        init: str = "kaiming_uniform",
+    ):
+        super().__init__(
+            input_shape,
+            num_outputs,
+            channels=channels,
+            kernel_sizes=kernel_sizes,
+            hidden=hidden,
+            activation=activation,
+            layer_norm=layer_norm,
+            init=init,
+        )
