@@ -1,0 +1,108 @@
+"""AdaHessian: Adam with the Hessian's diagonal in place of the squared gradient."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lop.optimizers.base import Closure
+from lop.optimizers.curvature import CurvatureOptimizer
+from lop.optimizers.multi_tensor import blocks, power
+
+
+def _spatial_mean(diagonal: Tensor) -> Tensor:
+    """abs(diagonal), of a convolution's kernel averaged over its positions."""
+    if diagonal.ndim not in (3, 4):
+        return diagonal.abs_()
+    return diagonal.abs_().mean(dim=tuple(range(2, diagonal.ndim)), keepdim=True).expand_as(diagonal)
+
+
+class AdaHessian(CurvatureOptimizer):
+    """m = b1 m + (1-b1) g; v = b2 v + (1-b2) d^2; p -= lr * (m/(1-b1^t)) / ((v/(1-b2^t))^(k/2) + eps).
+
+    d: Hutchinson's estimate of the Hessian's diagonal; between refreshes the last one is used. k: hessian_power.
+    spatial_averaging: abs(d) of a convolution kernel (3-d or 4-d) is averaged over the kernel's positions.
+    Weight decay is decoupled. Yao et al. (2021), "ADAHESSIAN: An adaptive second order optimizer".
+    """
+
+    moments = ("exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        *,
+        lr: float = 0.15,
+        betas: list[float] = (0.9, 0.999),
+        eps: float = 1e-4,
+        weight_decay: float = 0.0,
+        hessian_power: float = 1.0,
+        spatial_averaging: bool = True,
+        lazy_hessian: int = 1,
+        n_samples: int = 1,
+        max_grad_norm: float | None = None,
+        seed: int = 0,
+    ):
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "hessian_power": hessian_power,
+            "spatial_averaging": spatial_averaging,
+        }
+        super().__init__(
+            model_or_params,
+            defaults,
+            n_samples=n_samples,
+            lazy_hessian=lazy_hessian,
+            max_grad_norm=max_grad_norm,
+            seed=seed,
+        )
+
+    def _step(self, closure: Closure) -> Tensor:
+        refresh = self.refresh_due
+        loss, params, grads = self._differentiate(closure, create_graph=refresh)
+        if refresh:
+            self._refresh(params, self._diagonal(params, grads))
+            grads = [g.detach() for g in grads]
+        params, grads = self._known(params, self._clipped(grads))
+        for group, (step,), members, gradients in self._cohorts(params, grads):
+            states = [self.state[p] for p in members]
+            columns = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "diagonal_sq"))
+            for piece in blocks(members, gradients, *columns):
+                _update(*piece, group, step)
+        return loss
+
+    def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
+        averaged = {p: group["spatial_averaging"] for group in self.param_groups for p in group["params"]}
+        for p, d in zip(params, diagonal, strict=True):
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                for name in ("exp_avg", "exp_avg_sq", "diagonal_sq"):
+                    state[name] = torch.zeros_like(p)
+            d = _spatial_mean(d) if averaged[p] else d
+            torch.mul(d, d, out=state["diagonal_sq"])
+
+
+def _update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avg: list[Tensor],
+    exp_avg_sq: list[Tensor],
+    diagonal_sq: list[Tensor],
+    group: dict[str, Any],
+    step: int,
+) -> None:
+    lr, (beta1, beta2) = group["lr"], group["betas"]
+    if group["weight_decay"]:
+        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+    torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
+    torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
+    # the correction c of v goes into eps and the step: lr m / ((v/c)^e + eps) = lr c^e m / (v^e + c^e eps)
+    exponent = group["hessian_power"] / 2
+    scale = (1 - beta2**step) ** exponent
+    denominator = power(exp_avg_sq, exponent)
+    torch._foreach_add_(denominator, group["eps"] * scale)
+    torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))

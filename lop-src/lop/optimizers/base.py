@@ -1,0 +1,255 @@
+"""What all optimizers share: the closure protocol, gradients, clipping, perturbed passes, state that can be reset.
+
+    loss = optimizer.step(closure)
+
+`closure()` runs the forward pass and returns the scalar loss; the optimizer differentiates it itself
+(`torch.autograd.grad`), as often and to the order it needs. Nothing goes through `.grad`, no graph outlives the step.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from lop.optimizers.multi_tensor import clip_by_global_norm
+from lop.optimizers.options import check_at_least, check_group
+from lop.utils.errors import UserError
+from lop.utils.seeding import make_generator
+
+Closure = Callable[[], Tensor]
+
+# What torch and its schedulers keep on an optimizer instance; a copy builds its own.
+_TORCH_ATTRIBUTES = ("_opt_called", "_optimizer_", "_zero_grad_profile_name", "_warned_capturable")
+
+
+def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """What a copy of an optimizer needs; torch's own copying keeps only the groups and the state.
+
+    A scheduler wraps `step` of the instance: taken along, the copy's `step` would step the original.
+    """
+    attributes = vars(optimizer).items()
+    return {k: v for k, v in attributes if not k.startswith(_TORCH_ATTRIBUTES) and k != "step"}
+
+
+class Pass(NamedTuple):
+    """One differentiated forward pass: the detached loss, the parameters it reached, and their gradients."""
+
+    loss: Tensor
+    params: list[Tensor]
+    grads: list[Tensor]
+
+
+class ClosureOptimizer(Optimizer):
+    """Base of all optimizers. A subclass implements `_step(closure) -> loss` with the helpers below.
+
+    model_or_params: the net (then BatchNorm statistics are updated by the first forward pass of a step only), its
+        parameters, or parameter groups.
+    max_grad_norm: the gradients are scaled down to this global norm before they are used. None: never.
+    seed: of the generator that draws the probes; it lives on the parameters' device and in the state_dict.
+
+    The first call of the closure in a step is at the unperturbed parameters, and its loss is what `step` returns
+    (detached, on the device). Parameters with `requires_grad=False` and parameters the loss did not reach are left
+    alone. State has the dtype of its parameter. Raises UserError for bad options and for closures that break the
+    protocol.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()
+    """Names of the per-entry running averages in `state[param]`: what `fade` scales."""
+
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        defaults: dict[str, Any],
+        *,
+        max_grad_norm: float | None = None,
+        seed: int = 0,
+    ):
+        if max_grad_norm is not None:
+            check_at_least("max_grad_norm", max_grad_norm, 0, strict=True)
+        self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
+        self.max_grad_norm = max_grad_norm
+        self.steps = 0
+        params = list(self.model.parameters() if self.model is not None else model_or_params)
+        if not params:
+            raise UserError("params must hold at least one parameter, got an empty list: pass a net or its parameters")
+        super().__init__(params, defaults)
+        self.generator = make_generator(seed, "probes", device=self.param_groups[0]["params"][0].device)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        check_group(param_group, self.defaults)
+        super().add_param_group(param_group)
+
+    # ------------------------------------------------------------------ the step
+
+    @torch.no_grad()
+    def step(self, closure: Closure) -> Tensor:
+        """One update. Returns the loss of the first forward pass, detached."""
+        if not callable(closure):
+            raise UserError("closure must be a function that runs the forward pass and returns the scalar loss")
+        loss = self._step(closure)
+        self.steps += 1
+        return loss
+
+    def _step(self, closure: Closure) -> Tensor:
+        raise NotImplementedError
+
+    def _forward(self, closure: Closure, params: Sequence[Tensor]) -> Tensor:
+        """The loss with its graph, checked."""
+        with torch.enable_grad():
+            loss = closure()
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
+        if any(p.grad is not None for p in params):
+            raise UserError(
+                "closure must not call backward(): .grad is set, but the optimizer differentiates the loss itself "
+                "(if it is left from elsewhere, call zero_grad() first)"
+            )
+        if not loss.requires_grad:
+            raise UserError("closure returned a loss without a graph: do not detach it or compute it under no_grad")
+        return loss
+
+    def _differentiate(self, closure: Closure, *, create_graph: bool = False) -> Pass:
+        """Forward pass and gradient. With `create_graph` the gradients can be differentiated again."""
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        loss = self._forward(closure, params)
+        try:
+            grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
+        except RuntimeError as error:
+            if "second time" in str(error):
+                raise UserError("closure must not call backward(): the graph of its loss is already freed") from error
+            raise
+        if any(g is None for g in grads):
+            reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
+            params, grads = [p for p, _ in reached], [g for _, g in reached]
+        return Pass(loss.detach(), params, list(grads))
+
+    def _clipped(self, grads: list[Tensor]) -> list[Tensor]:
+        if self.max_grad_norm is None or not grads:
+            return grads
+        return clip_by_global_norm(grads, self.max_grad_norm)
+
+    @contextmanager
+    def _perturbed(self, params: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+        """The parameters hold `values` inside, and exactly what they held before afterwards.
+
+        The storage is exchanged, not added to and subtracted from: no rounding, no second pass over the memory.
+        """
+        before = [p.data for p in params]
+        try:
+            for p, value in zip(params, values, strict=True):
+                p.data = value
+            with self._frozen_statistics():
+                yield
+        finally:
+            for p, value in zip(params, before, strict=True):
+                p.data = value
+
+    @contextmanager
+    def _frozen_statistics(self) -> Iterator[None]:
+        """BatchNorm in training mode normalises by its batch inside, but its running statistics stay untouched."""
+        norms = [m for m in self._batch_norms if m.track_running_stats]
+        try:
+            for m in norms:
+                m.track_running_stats = False
+            yield
+        finally:
+            for m in norms:
+                m.track_running_stats = True
+
+    @property
+    def _batch_norms(self) -> list[nn.Module]:
+        found = self.__dict__.get("_found_batch_norms")
+        if found is None:
+            modules = self.model.modules() if self.model is not None else ()
+            found = self._found_batch_norms = [m for m in modules if isinstance(m, _BatchNorm)]
+        return found
+
+    def _cohorts(self, params: list[Tensor], *columns: list[Tensor]) -> Iterator[tuple]:
+        """Split parallel lists so that all parameters of a piece share their group and their scalar state.
+
+        Yields (group, scalars, params, *columns). Almost always one piece per group; more when some parameters got
+        their first gradient later than others, as step counts are kept per parameter.
+        """
+        keys = [self._scalars(self.state[p]) for p in params]
+        if len(self.param_groups) == 1 and len(set(keys)) == 1:
+            yield self.param_groups[0], keys[0], params, *columns
+            return
+        key_of = dict(zip(params, keys, strict=True))
+        place = {p: i for i, p in enumerate(params)}
+        for group in self.param_groups:
+            members = [p for p in group["params"] if p in place]
+            for key in dict.fromkeys(key_of[p] for p in members):
+                rows = [place[p] for p in members if key_of[p] == key]
+                yield group, key, [params[i] for i in rows], *([column[i] for i in rows] for column in columns)
+
+    def _scalars(self, state: dict[str, Any]) -> tuple:
+        """The numbers in a parameter's state that its update depends on."""
+        return (state["step"],)
+
+    # ------------------------------------------------------------------ what interventions do to the state
+
+    @torch.no_grad()
+    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
+        """Forget what was gathered for some entries of a parameter (those of a unit that was replaced).
+
+        mask: bool, broadcastable to `param.shape`; True: reset. Every per-entry state tensor becomes 0 there. Step
+        counts are kept per tensor and stay: a count per entry would cost a pass over memory in every step of every
+        run. First moments so restart with the bias correction of a grown count, i.e. with small steps.
+        """
+        state = self.state.get(param)
+        if not state:
+            return
+        self._before_reset(param, state)
+        for value in state.values():
+            if isinstance(value, Tensor) and value.shape == param.shape:
+                value.masked_fill_(mask, 0)
+
+    def _before_reset(self, param: Tensor, state: dict[str, Any]) -> None:
+        """For subclasses that need more than zeros."""
+
+    @torch.no_grad()
+    def fade(self, factor: float) -> None:
+        """Scale all running moments by `factor` (after an intervention that changed the weights as a whole)."""
+        for state in self.state.values():
+            for name in self.moments:
+                if name in state:
+                    state[name].mul_(factor)
+
+    # ------------------------------------------------------------------ save, restore, copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """As in torch, plus the number of steps and the state of the probe generator."""
+        generator = {"device": self.generator.device.type, "state": self.generator.get_state()}
+        return super().state_dict() | {"steps": self.steps, "generator": generator}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.steps = state_dict["steps"]
+        saved = state_dict["generator"]
+        if saved["device"] == self.generator.device.type:
+            self.generator.set_state(saved["state"].cpu())
+        else:
+            warnings.warn(
+                f"optimizer state was saved on {saved['device']} and is loaded on {self.generator.device.type}: "
+                "the probes continue with other random numbers",
+                stacklevel=2,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = own_attributes(self)
+        generator = own.pop("generator")
+        return super().__getstate__() | own | {"_generator": (generator.device, generator.get_state())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "_generator" in state:
+            device, values = state.pop("_generator")
+            self.generator = torch.Generator(device=device)
+            self.generator.set_state(values)
+        super().__setstate__(state)

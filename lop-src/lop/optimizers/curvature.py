@@ -1,0 +1,90 @@
+"""The diagonal of the Hessian, estimated by Hutchinson's method, and the schedule on which it is refreshed."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lop.optimizers.base import ClosureOptimizer
+from lop.optimizers.multi_tensor import random_signs
+from lop.optimizers.options import check_count
+from lop.utils.errors import UserError
+
+
+def hutchinson_diagonal(
+    params: Sequence[Tensor], grads: Sequence[Tensor], generator: torch.Generator, n_samples: int = 1
+) -> list[Tensor]:
+    """Unbiased estimate of the Hessian's diagonal: the mean over `n_samples` of z * Hz, z of random signs.
+
+    params, grads: parameters and their gradients, differentiable (`create_graph=True`). Returns tensors shaped like
+    the parameters; zeros where the gradient does not depend on a parameter. Frees the graph of `grads`.
+    Raises UserError when no gradient depends on any parameter. Hutchinson (1990); Bekas et al. (2007).
+    """
+    curved = [i for i, g in enumerate(grads) if g.requires_grad]
+    if not curved:
+        raise UserError(
+            "the loss has no second derivative in any parameter (its gradients are constants): "
+            "use a first-order optimizer, e.g. adam"
+        )
+    total = None
+    for sample in range(n_samples):
+        signs = random_signs(params, generator)
+        products = torch.autograd.grad(
+            [grads[i] for i in curved],
+            params,
+            grad_outputs=[signs[i] for i in curved],
+            retain_graph=sample + 1 < n_samples,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        torch._foreach_mul_(signs, products)
+        if total is None:
+            total = signs
+        else:
+            torch._foreach_add_(total, signs)
+    if n_samples > 1:
+        torch._foreach_div_(total, n_samples)
+    return total
+
+
+class CurvatureOptimizer(ClosureOptimizer):
+    """Base of the optimizers that scale their step by a running estimate of the Hessian's diagonal.
+
+    n_samples: probes per estimate. lazy_hessian: the estimate is refreshed on steps 1, k+1, 2k+1, ...; the double
+    backward graph exists on those steps only. A parameter that first gets a gradient between two refreshes waits for
+    the next one, since it has no curvature to be scaled by.
+    """
+
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        defaults: dict[str, Any],
+        *,
+        n_samples: int,
+        lazy_hessian: int,
+        max_grad_norm: float | None,
+        seed: int,
+    ):
+        check_count("n_samples", n_samples)
+        check_count("lazy_hessian", lazy_hessian)
+        self.n_samples = n_samples
+        self.lazy_hessian = lazy_hessian
+        super().__init__(model_or_params, defaults, max_grad_norm=max_grad_norm, seed=seed)
+
+    @property
+    def refresh_due(self) -> bool:
+        """Whether the next step refreshes the curvature."""
+        return self.steps % self.lazy_hessian == 0
+
+    def _diagonal(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor]:
+        return hutchinson_diagonal(params, grads, self.generator, self.n_samples)
+
+    def _known(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Without the parameters that wait for their first curvature estimate; counts the others' step."""
+        if not all(self.state[p] for p in params):
+            known = [(p, g) for p, g in zip(params, grads, strict=True) if self.state[p]]
+            params, grads = [p for p, _ in known], [g for _, g in known]
+        for p in params:
+            self.state[p]["step"] += 1
+        return params, grads

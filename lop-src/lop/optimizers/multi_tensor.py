@@ -1,0 +1,90 @@
+"""Arithmetic over lists of parameter-shaped tensors: cache-sized blocks, norms, powers, random signs.
+
+Every reduction over the parameters lives here under a name, so that a stacked computation (many seeds at once) can
+replace it in one place.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+BLOCK = 131_072
+"""Elements per block on the CPU: the half dozen tensors of one update then stay in the cache (512 kB each)."""
+
+Tensors = Sequence[Tensor]
+
+
+def blocks(*columns: Tensors) -> Iterator[tuple[list[Tensor], ...]]:
+    """Cut parallel lists of equally shaped tensors into pieces for a chain of elementwise in-place operations.
+
+    On the CPU large tensors are cut into blocks of `BLOCK` elements, so that each operation of the chain finds its
+    operands in the cache; small tensors go together. On other devices, one piece: their multi-tensor kernels want
+    everything at once. Tensors that are not contiguous stay whole.
+    """
+    first = columns[0]
+    if first and first[0].device.type == "cpu" and any(t.numel() > BLOCK for t in first):
+        together: list[tuple[Tensor, ...]] = []
+        for row in zip(*columns, strict=True):
+            if row[0].numel() <= BLOCK:
+                together.append(row)
+            elif all(t.is_contiguous() for t in row):
+                for piece in zip(*(t.view(-1).split(BLOCK) for t in row), strict=True):
+                    yield tuple([t] for t in piece)
+            else:
+                yield tuple([t] for t in row)
+        if together:
+            yield tuple(list(column) for column in zip(*together, strict=True))
+    elif first:
+        yield tuple(list(column) for column in columns)
+
+
+def global_norm(tensors: Tensors) -> Tensor:
+    """Euclidean norm over all tensors together: a 0-d tensor on their device."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+
+
+def inner_products(left: Tensors, right: Tensors) -> Tensor:
+    """Sum over all tensors of <left, right>: a 0-d tensor."""
+    return torch.stack([torch.sum(a * b) for a, b in zip(left, right, strict=True)]).sum()
+
+
+def clip_by_global_norm(tensors: Tensors, max_norm: float) -> list[Tensor]:
+    """New tensors, scaled down together so that their global norm is at most `max_norm` (Pascanu 2013)."""
+    scale = (max_norm / (global_norm(tensors) + 1e-6)).clamp(max=1.0)
+    return list(torch._foreach_mul(tensors, scale))
+
+
+def power(tensors: Tensors, exponent: float) -> list[Tensor]:
+    """New tensors t^exponent, with the square root and its root as special cases (a general power is slow)."""
+    if exponent == 1:
+        return [t.clone() for t in tensors]
+    if exponent in (0.5, 0.25):
+        roots = torch._foreach_sqrt(tensors)
+        if exponent == 0.25:
+            torch._foreach_sqrt_(roots)
+        return list(roots)
+    return list(torch._foreach_pow(tensors, exponent))
+
+
+@cache
+def _sign_table(device: torch.device) -> Tensor:
+    """(256, 8): the bits of every byte as -1 and +1."""
+    bits = torch.arange(256, device=device).unsqueeze(1) >> torch.arange(8, device=device)
+    return (bits & 1).float().mul_(2).sub_(1)
+
+
+def random_signs(like: Tensors, generator: torch.Generator) -> list[Tensor]:
+    """Rademacher probes: independent -1/+1 with probability 1/2, shaped and typed like the given tensors.
+
+    One bit of randomness per entry, expanded through a table: far cheaper than one draw per entry.
+    """
+    sizes = [t.numel() for t in like]
+    total = sum(sizes)
+    words = torch.empty((total + 63) // 64, dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    signs = _sign_table(words.device).index_select(0, words.view(torch.uint8).int()).view(-1)[:total]
+    return [
+        part.view(t.shape).to(device=t.device, dtype=t.dtype) for part, t in zip(signs.split(sizes), like, strict=True)
+    ]
