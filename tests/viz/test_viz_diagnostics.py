@@ -2,13 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lop.metrics import METRICS
+from lop.metrics import CORE
 from lop.utils.errors import UserError
 from lop.viz import dashboard_grid, dormant_heatmap, layer_ranks, ntk_spectrum
+from lop.viz.diagnostics import short_label
 
 
 def panel(figure, name):
-    wanted = METRICS[name].label
+    wanted = short_label(name)
     return next(ax for ax in figure.axes if ax.get_title(loc="left").rstrip(" ↑↓") == wanted)
 
 
@@ -20,7 +21,7 @@ def test_grid_has_a_panel_per_measured_diagnostic_with_before_and_after(tasks):
     figure = dashboard_grid(tasks)
     shown = [ax.get_title(loc="left").rstrip(" ↑↓") for ax in figure.axes if ax.get_title(loc="left")]
     measured = {"eff_rank", "ntk_cond", "ntk_churn", "stable_rank", "dormant_proportion", "test_acc"}
-    assert shown == [METRICS[name].label for name in METRICS if name in measured]
+    assert shown == [short_label(name) for name in CORE if name in measured]
     ax = panel(figure, "eff_rank")
     np.testing.assert_allclose(line(ax, "sassha").get_ydata(), 10 - np.arange(6))
     np.testing.assert_allclose(line(ax, "sassha, before").get_ydata(), 20 + 100 * (0.61 - 0.01 * np.arange(6)))
@@ -46,7 +47,7 @@ def test_grid_bands_only_where_seeds_differ_in_number(tasks):
 
 def test_grid_leaves_out_what_is_only_nan(regression_tasks):
     titles = [ax.get_title(loc="left") for ax in dashboard_grid(regression_tasks, phases=["after"]).axes]
-    assert not any(METRICS["test_acc"].label in title for title in titles)
+    assert not any(short_label("test_acc") in title for title in titles)
 
 
 def test_grid_refuses_unknown_and_unmeasured_metrics(tasks):

@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
-from lop.metrics import METRICS
-from lop.viz.diagnostics import is_fraction, present_metrics
+from lop.viz.diagnostics import is_fraction, present_metrics, short_label
 from lop.viz.style import Figure, label_styles, new_figure, percent_axis, performance, prepared, seeds_note, styled
+
+PERFORMANCE = ("loss", "train_acc", "test_acc")
 
 
 def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
@@ -141,12 +142,14 @@ def _spearman(pairs: np.ndarray) -> np.ndarray:
 def predictive_power(tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """Spearman correlation of each diagnostic at a task's start with the task's online performance, per label.
 
+    metrics: default: all that were measured, but for loss and accuracy, which are performance themselves.
     Columns: label, metric, rho, low, high (95% interval, see `spearman_interval`), tasks.
     """
     tasks = prepared(tasks, ["task", "online_loss"]).sort_values("task")
     column, _, _ = performance(tasks)
     rows = []
-    for name in present_metrics(tasks, metrics, ["before"]):
+    names = present_metrics(tasks, metrics, ["before"])
+    for name in names if metrics else [name for name in names if name not in PERFORMANCE]:
         for label, one in tasks.groupby("label", sort=False):
             pairs = [run[[f"{name}_before", column]].to_numpy(dtype=float) for _, run in one.groupby("run")]
             rho, low, high = spearman_interval(pairs)
@@ -181,7 +184,7 @@ def diagnostics_vs_accuracy(
             one = tasks[tasks["label"] == label]
             marker = "o" if style["marker"] == "." else style["marker"]
             ax.scatter(one[f"{metric}_before"], one[column], s=16, alpha=0.65, color=style["color"], marker=marker)
-        ax.set(xlabel=f"{METRICS[metric].label}, before the task", ylabel=name)
+        ax.set(xlabel=f"{short_label(metric)}, before the task", ylabel=name)
         if fraction:
             percent_axis(ax.yaxis)
         if is_fraction(metric):
@@ -203,6 +206,6 @@ def _forest(ax: Axes, table: pd.DataFrame, names: list[str], styles: dict[str, d
         if known[name] == 0:
             ax.annotate("constant, or too few tasks", (0, -place), ha="center", va="center", backgroundcolor="white")
     ax.axvline(0, color="#555555", linewidth=1)
-    ax.set_yticks(-np.arange(len(names)), [METRICS[name].label for name in names])
+    ax.set_yticks(-np.arange(len(names)), [short_label(name) for name in names])
     ax.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation with 95% interval")
     ax.grid(axis="y", visible=False)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lop.metrics import METRICS
+from lop.metrics import CORE, METRICS
 from lop.utils.errors import UserError, lookup
 from lop.viz.style import (
     Figure,
@@ -26,7 +26,7 @@ PHASE_TEXT = {"before": "before the task", "after": "after the task"}
 
 
 def present_metrics(tasks: pd.DataFrame, metrics: Sequence[str] | None, phases: Sequence[str]) -> list[str]:
-    """The metrics asked for, or all that the table has values of; in the registry's order.
+    """The metrics asked for, or all that the table has values of: the dashboard's own first, in its order.
 
     Raises UserError for a metric that is not in the registry or of which the table has no value.
     """
@@ -36,7 +36,7 @@ def present_metrics(tasks: pd.DataFrame, metrics: Sequence[str] | None, phases: 
         return bool(columns) and bool(tasks[columns].notna().any().any())
 
     if metrics is None:
-        names = [name for name in METRICS if measured(name)]
+        names = [name for name in dict.fromkeys([*CORE, *METRICS]) if measured(name)]
         if not names:
             raise UserError(f"the table has no diagnostics ({' or '.join(phases)} the tasks)")
         return names
@@ -86,14 +86,19 @@ def dashboard_grid(
 
 def describe_axis(ax: Axes, name: str) -> None:
     """Title, direction and ticks of a panel that shows one diagnostic."""
-    metric = METRICS[name]
-    ax.set_title(metric.label + better(name))
-    if metric.integer:
+    ax.set_title(short_label(name) + better(name))
+    if METRICS[name].integer:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     elif is_fraction(name):
         percent_axis(ax.yaxis)
     else:
         value_axis(ax)
+
+
+def short_label(name: str) -> str:
+    """A metric's label as a heading: without the remark in brackets."""
+    label = METRICS[name].label.split(" (")[0]
+    return label[0].upper() + label[1:]
 
 
 def better(name: str) -> str:

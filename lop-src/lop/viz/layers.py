@@ -10,9 +10,19 @@ from matplotlib.ticker import MaxNLocator
 
 from lop.metrics import METRICS
 from lop.utils.errors import UserError, lookup
-from lop.viz.diagnostics import PHASE_TEXT, better, is_fraction
+from lop.viz.diagnostics import PHASE_TEXT, better, is_fraction, short_label
 from lop.viz.online import chosen_tasks, task_styles
-from lop.viz.style import Figure, draw_mean, new_figure, percent_axis, prepared, seeds_note, styled, task_axis
+from lop.viz.style import (
+    Figure,
+    draw_mean,
+    new_figure,
+    note_empty,
+    percent_axis,
+    prepared,
+    seeds_note,
+    styled,
+    task_axis,
+)
 
 
 def _phase(table: pd.DataFrame, phase: str) -> pd.DataFrame:
@@ -41,6 +51,8 @@ def layer_ranks(
 
     Layers go from dark (next to the input) to light (next to the output).
     """
+    for metric in metrics:
+        lookup(METRICS, metric, "metric")
     layers = _phase(prepared(layers, ["task", "phase", "layer", *metrics]), phase)
     labels, names = list(dict.fromkeys(layers["label"])), _layer_names(layers)
     figure, axes = new_figure(len(labels), len(metrics), height=0.7 + 2.5 * len(labels), sharex=True, sharey="col")
@@ -51,7 +63,8 @@ def layer_ranks(
                 one = runs[runs["layer"] == layer]
                 draw_mean(ax, one, "task", metric, label=names[layer], **(style | {"markersize": 3.5}))
             if i == 0:
-                ax.set_title(lookup(METRICS, metric, "metric").label + better(metric))
+                ax.set_title(short_label(metric) + better(metric))
+            note_empty(ax, runs[metric])
             if METRICS[metric].integer:
                 ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
             task_axis(ax)
@@ -72,7 +85,8 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
     """
     layers = _phase(prepared(layers, ["task", "phase", "layer", metric]), phase)
     labels, names = list(dict.fromkeys(layers["label"])), _layer_names(layers)
-    shown = lookup(METRICS, metric, "metric").label
+    lookup(METRICS, metric, "metric")
+    shown = short_label(metric)
     height = 0.9 + len(labels) * (0.75 + 0.3 * len(names))
     figure, axes = new_figure(len(labels), 1, height=height, sharex=True)
     values = layers[metric].to_numpy(dtype=float)
@@ -84,6 +98,7 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
         cells = one.pivot_table(index="layer", columns="task", values=metric, aggfunc="mean", dropna=False)
         cells.index = [names[int(layer)] for layer in cells.index]
         sns.heatmap(cells[::-1], ax=ax, cmap="cividis", cbar=False, **scale)
+        note_empty(ax, cells)
         ax.set(title=label, xlabel="", ylabel="")
         ax.tick_params(axis="y", rotation=0)
         ax.tick_params(axis="x", rotation=0)

@@ -153,6 +153,14 @@ def value_axis(ax: Axes) -> None:
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > 100 * values.min():
         ax.set_yscale("log")
+    else:
+        ax.ticklabel_format(axis="y", useOffset=False)
+
+
+def note_empty(ax: Axes, values) -> None:
+    """Say so in a panel that has nothing to show."""
+    if not np.isfinite(np.asarray(values, dtype=float)).any():
+        ax.text(0.5, 0.5, "no values: diverged\nor not measured", transform=ax.transAxes, ha="center", va="center")
 
 
 def seeds_note(table: pd.DataFrame) -> str:

@@ -1,0 +1,172 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Can the optimizer keep a network plastic?
+#
+# A network that learns task after task slowly loses its ability to learn: *loss of plasticity*. This notebook trains
+# one learner on a long stream of tasks and measures, before and after every task, how plastic it still is. Plain SGD
+# on the same tasks, with the same number of steps, runs next to it.
+#
+# Choose an optimizer, a benchmark and interventions in the next cell (or by `papermill -p name value`), then run all.
+
+# %% tags=["parameters"]
+optimizer = None  # sassha (default), adahessian, sophiah, sgd, adam, ...
+benchmark = None  # permuted_digits (default, needs no download), permuted_mnist, ...
+algos = []  # interventions, e.g. ["sdp", "ema"] or [{"name": "sdp", "gamma": 0.3}] or "sdp, ema"
+seed = None  # default: 0
+num_tasks = None  # default: the benchmark's
+dataset = None  # default: the benchmark's; another data set, or a path to your own images
+lr = None  # step size; default: the optimizer's
+config = None  # path of a config file; its values hold where nothing is given here
+overrides = {}  # anything else by its path in the config, e.g. {"optimizer.rho": 0.1, "net.hidden": [500, 500]}
+baseline = True  # plain SGD beside it
+data_dir = None  # where data sets are looked for first
+results_dir = None  # default: results
+time_limit_hours = None  # stop cleanly before this; run again to go on
+resume = None  # auto (default), never, require
+device = None  # auto (default), cpu, cuda
+repository = None  # Colab only: the git address to install from
+
+# %% [markdown]
+# ## Setup
+# Finds out where it runs. On a laptop or a cluster the project is installed already; on Kaggle it comes from the
+# attached wheels, without the internet; on Colab from the repository.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+
+def install() -> None:
+    """Make `lop` importable with what this place offers; what is good enough already is left alone."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    wheels = sorted(Path("/kaggle/input").glob("**/lop-[0-9]*.whl"))
+    sources = [Path("lop-src"), *Path("/kaggle/input").glob("**/lop-src"), Path("lop/lop-src")]
+    if wheels:
+        subprocess.run([*pip, "--no-index", "--find-links", str(wheels[-1].parent), "lop"], check=True)
+    elif repository:
+        subprocess.run([*pip, f"git+{repository}"], check=True)
+    elif found := [path for path in sources if (path / "lop").is_dir()]:
+        sys.path.insert(0, str(found[0].resolve()))
+    else:
+        raise SystemExit("lop is not installed: attach the lop-packages data set (Kaggle) or set `repository` (Colab)")
+    importlib.invalidate_caches()
+
+
+if importlib.util.find_spec("lop") is None:
+    install()
+
+# %%
+import pandas as pd
+from IPython.display import Markdown, display
+
+from lop import viz
+from lop.notebook import comparison, describe, load_all, place, plan, run_all
+
+pd.set_option("display.max_columns", 40, "display.width", 160)
+configs = plan(
+    optimizer=optimizer,
+    benchmark=benchmark,
+    algos=algos,
+    config=config,
+    baseline=baseline,
+    lr=lr,
+    overrides=overrides,
+    seed=seed,
+    num_tasks=num_tasks,
+    dataset=dataset,
+    device=device,
+    data_dir=data_dir,
+    results_dir=results_dir,
+    time_limit_hours=time_limit_hours,
+    resume=resume,
+)
+print(f"place: {place()}")
+for item in configs:
+    print(f"{item.label}: {item.run.results_dir}/{item.run_name()}")
+print(describe(configs[0]))
+
+# %% [markdown]
+# ## The run
+# Every task ends with a summary; arrows go from before the task to after it. A finished run is not trained again, an
+# unfinished one goes on where it stopped.
+
+# %%
+runs = run_all(configs)
+
+# %% [markdown]
+# ## What came out
+# *Online accuracy* is the share of examples predicted correctly **before** the update on them. If the last tasks
+# score lower than the first, although all tasks are equally hard, the learner has lost plasticity (a negative
+# *change*). The cost of a method stands next to its result: equal steps are not equal time.
+
+# %%
+results = load_all(runs)
+tasks = results.tasks
+print("Data:", *dict.fromkeys(results.runs["data"]))
+display(comparison(results))
+
+# %%
+shown = [name for name in ("online_accuracy", "online_loss", "test_acc_after") if tasks[name].notna().any()]
+by_task = tasks.pivot_table(index="task", columns="label", values=shown, sort=False).round(3)
+with pd.option_context("display.max_rows", 40):
+    display(by_task)
+
+# %%
+display(viz.online_accuracy(tasks))
+
+# %%
+display(viz.compare_optimizers(tasks))
+
+# %% [markdown]
+# **Within a task.** A plastic network learns the last task as fast as the first: its curves lie on top of each other.
+
+# %%
+display(viz.within_task(results.online))
+
+# %% [markdown]
+# ## Why: the diagnostics
+# Dotted: before the task; solid: after it. Falling ranks, growing weights and dormant units are the usual companions
+# of lost plasticity.
+
+# %%
+display(viz.dashboard_grid(tasks))
+
+# %%
+display(viz.layer_ranks(results.layers))
+
+# %%
+display(viz.dormant_heatmap(results.layers))
+
+# %% [markdown]
+# Do the diagnostics at the start of a task tell how well it will be learned? Each point is the rank correlation over
+# tasks; an interval that holds zero says: not on this evidence.
+
+# %%
+if tasks["task"].nunique() >= 8:
+    display(viz.diagnostics_vs_accuracy(tasks))
+else:
+    display(Markdown("*Fewer than eight tasks: too few to ask.*"))
+
+# %% [markdown]
+# The tables behind these figures are CSV files in the run folders; `lop.results.load(folder)` reads them, and every
+# figure takes such a table, so runs from other days can be put in the same plot.
+
+# %%
+for item in runs:
+    print(f"{item.status}: {item.folder}")

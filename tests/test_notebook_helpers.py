@@ -1,0 +1,122 @@
+import math
+
+import pandas as pd
+import pytest
+
+from lop import notebook
+from lop.notebook import comparison, describe, plan, run_all
+from lop.results import Results
+from lop.run import RunResult
+from lop.utils.errors import UserError
+
+
+def test_the_default_is_sassha_beside_plain_sgd_on_the_embedded_digits():
+    chosen, plain = plan()
+    assert (chosen.optimizer.name, chosen.benchmark.name) == ("sassha", "permuted_digits")
+    assert (plain.optimizer.name, plain.algos) == ("sgd", [])
+    assert (plain.benchmark, plain.net, plain.run) == (chosen.benchmark, chosen.net, chosen.run)
+
+
+def test_parameters_reach_their_place_in_the_config():
+    settings = {"seed": 3, "num_tasks": 7, "dataset": "digits", "time_limit_hours": 11.5, "resume": "never"}
+    chosen, plain = plan(optimizer="adam", lr=0.02, algos="sdp, ema", overrides={"net.hidden": [5]}, **settings)
+    assert chosen.optimizer.options["lr"] == 0.02
+    assert [algo.name for algo in chosen.algos] == ["sdp", "ema"]
+    for config in (chosen, plain):
+        assert config.net.options["hidden"] == [5]
+        assert (config.run.seed, config.run.time_limit_hours, config.run.resume) == (3, 11.5, "never")
+        assert config.benchmark.options["num_tasks"] == 7
+    assert plain.optimizer.options["lr"] == plan()[1].optimizer.options["lr"]
+
+
+def test_options_of_the_method_do_not_reach_the_baseline():
+    overrides = "optimizer.rho=0.3, algos.0.gamma=0.2, net.hidden=[4, 6]"
+    chosen, plain = plan(algos=["sdp"], overrides=overrides)
+    assert (chosen.optimizer.options["rho"], chosen.algos[0].options["gamma"]) == (0.3, 0.2)
+    assert (plain.algos, plain.net.options["hidden"]) == ([], [4, 6])
+
+
+def test_a_config_file_is_the_base(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "benchmark: {name: permuted_digits, num_tasks: 4}\noptimizer: {name: adahessian, lr: 0.07}\nalgos: [ema]\n"
+    )
+    chosen, plain = plan(config=str(path), seed=5)
+    assert (chosen.optimizer.name, chosen.optimizer.options["lr"]) == ("adahessian", 0.07)
+    assert [algo.name for algo in chosen.algos] == ["ema"]
+    assert (plain.optimizer.name, plain.algos, plain.benchmark.options["num_tasks"]) == ("sgd", [], 4)
+    assert plan(config=str(path), optimizer="sassha")[0].optimizer.name == "sassha"
+
+
+def test_plain_sgd_needs_no_baseline_beside_it():
+    assert len(plan(optimizer="sgd")) == 1
+    assert len(plan(optimizer="sgd", lr=0.77)) == 2
+    assert len(plan(baseline=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"optimizer": "sasha"}, "unknown optimizer 'sasha'.*sassha"),
+        ({"algos": "spd"}, "unknown intervention .*'spd'.*sdp"),
+        ({"benchmark": "permuted_mnits"}, "permuted_mnist"),
+        ({"overrides": "optimizer.rh=1"}, "optimizer.rh"),
+        ({"num_tasks": "many"}, "benchmark.num_tasks"),
+    ],
+)
+def test_a_mistake_is_one_line(parameters, message):
+    with pytest.raises(UserError, match=message) as caught:
+        plan(**parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_kaggle_has_its_own_folders(monkeypatch):
+    assert notebook.place() == "local"
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    assert notebook.place() == "kaggle"
+    run = plan()[0].run
+    assert (run.results_dir, run.data_dir) == ("/kaggle/working/results", "/kaggle/input")
+    assert plan(results_dir="mine")[0].run.results_dir == "mine"
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    assert notebook.place() == "colab"
+
+
+def test_runs_share_one_time_limit_and_stop_after_an_interrupted_one(monkeypatch, capsys):
+    clock, limits = iter([0.0, 0.0, 3600.0]), []
+    monkeypatch.setattr(notebook.time, "monotonic", lambda: next(clock))
+
+    def fake(config, progress, summaries):
+        limits.append((config.run.time_limit_hours, summaries))
+        status = "finished" if len(limits) == 1 else "interrupted"
+        return RunResult(config.run_name(), status, None, None, None, False, "time limit")
+
+    monkeypatch.setattr(notebook, "run", fake)
+    monkeypatch.setattr(notebook, "Progress", lambda label: None)
+    configs = plan(time_limit_hours=3) + plan(seed=9)
+    results = run_all(configs)
+    assert limits == [(3.0, True), (2.0, False)]
+    assert [result.status for result in results] == ["finished", "interrupted"]
+    assert configs[0].run.time_limit_hours == 3  # the caller's configs are left alone
+    assert "run this notebook again" in capsys.readouterr().out
+
+
+def test_comparison_puts_the_cost_next_to_the_result():
+    tasks, timing = [], []
+    for label, accuracy, seconds in (("sgd", 0.5, 2.0), ("sassha", 0.8, 5.0)):
+        for task in range(5):
+            row = {"run": label, "label": label, "task": task}
+            tasks.append(row | {"online_accuracy": accuracy - 0.1 * (task == 4), "online_loss": 1.0})
+            timing.append(row | {"seconds": seconds, "diagnostics_seconds": 1.0})
+    table = comparison(Results(tasks=pd.DataFrame(tasks), timing=pd.DataFrame(timing)))
+    assert list(table.index) == ["sgd", "sassha"]
+    assert table.loc["sassha", "cost (SGD = 1)"] == 4.0  # (5 - 1) / (2 - 1)
+    assert table.loc["sassha", "change"] == pytest.approx(-0.1)
+    assert math.isclose(table.loc["sgd", "average, all tasks"], 0.48)
+
+
+def test_describe_names_every_part():
+    text = describe(plan(optimizer="sassha", lr=0.125, algos=["ema"])[0])
+    assert "optimizer: sassha (lr 0.125" in text
+    assert "benchmark: permuted_digits" in text
+    assert "algo: ema" in text
