@@ -1,12 +1,18 @@
 """Benchmarks by name. A new benchmark is a folder with stream.py and cfg/, and one entry here."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from lop.data.stream import TaskStream
+from lop.envs import Control
+from lop.five_plus_one.stream import FivePlusOne
+from lop.imagenet.stream import ClassSubsets
+from lop.incremental_cifar.stream import IncrementalClasses
 from lop.permuted_mnist.stream import PermutedImages
+from lop.random_labels.stream import RandomLabels
+from lop.slowly_changing_regression.stream import SlowlyChangingRegression
 from lop.utils.errors import lookup
 
 
@@ -16,6 +22,8 @@ class Benchmark:
 
     defaults: options of this name that differ from the class's. net: the net section used where a config has none.
     family: the command of main.py. configs: folder with one config file per method, below the package.
+    kind: which loop runs it: "supervised", or "control" for reinforcement learning. optimizer: the default one,
+    also the baseline.
     """
 
     stream: type[TaskStream]
@@ -23,6 +31,20 @@ class Benchmark:
     configs: str
     defaults: dict[str, Any] = field(default_factory=dict)
     net: dict[str, Any] = field(default_factory=dict)
+    kind: Literal["supervised", "control"] = "supervised"
+    optimizer: str = "sgd"
+
+
+def _control(folder: str, **defaults: Any) -> Benchmark:
+    return Benchmark(
+        Control,
+        family="rl",
+        configs=f"rl/cfg/{folder}",
+        defaults=defaults,
+        net={"name": "actor_critic"},
+        kind="control",
+        optimizer="adam",
+    )
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -35,10 +57,58 @@ BENCHMARKS: dict[str, Benchmark] = {
     "permuted_digits": Benchmark(
         PermutedImages,
         family="mnist",
-        configs="permuted_mnist/cfg",
+        configs="permuted_mnist/cfg/digits",
         defaults={"dataset": "digits", "batch_size": 16, "num_tasks": 20},
         net={"name": "mlp", "hidden": [100, 100, 100]},
     ),
+    "incremental_cifar": Benchmark(
+        IncrementalClasses,
+        family="cifar",
+        configs="incremental_cifar/cfg",
+        net={"name": "resnet18"},
+    ),
+    "imagenet": Benchmark(
+        ClassSubsets,
+        family="imagenet",
+        configs="imagenet/cfg",
+        net={"name": "convnet"},
+    ),
+    "tiny_imagenet": Benchmark(
+        ClassSubsets,
+        family="imagenet",
+        configs="imagenet/cfg",
+        defaults={"dataset": "tiny_imagenet", "num_tasks": 100, "classes_per_task": 10, "epochs": 25, "resize": 32},
+        net={"name": "convnet"},
+    ),
+    "slowly_changing_regression": Benchmark(
+        SlowlyChangingRegression,
+        family="regression",
+        configs="slowly_changing_regression/cfg",
+        net={"name": "mlp", "hidden": [5]},
+    ),
+    "random_label_mnist": Benchmark(
+        RandomLabels,
+        family="labels",
+        configs="random_labels/cfg",
+        net={"name": "mlp", "hidden": [100, 100]},
+    ),
+    "random_label_cifar": Benchmark(
+        RandomLabels,
+        family="labels",
+        configs="random_labels/cfg",
+        defaults={"dataset": "cifar10"},
+        net={"name": "cnn"},
+    ),
+    "five_plus_one_cifar": Benchmark(
+        FivePlusOne,
+        family="five-plus-one",
+        configs="five_plus_one/cfg",
+        net={"name": "cnn"},
+    ),
+    "rl_ant": _control("ant", env="Ant-v5"),
+    "rl_hopper": _control("hopper", env="Hopper-v5"),
+    "rl_walker": _control("walker", env="Walker2d-v5"),
+    "rl_slippery_ant": _control("sant", env="Ant-v5", num_tasks=300, friction_every=2_000_000),
 }
 
 

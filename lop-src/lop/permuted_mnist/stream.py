@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lop.data.image_task import ImageTask
+from lop.data.options import require_batch, require_positive
+from lop.data.pixels import scale
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.utils.errors import UserError
@@ -20,7 +22,7 @@ def permute_pixels(permutation: Tensor | None, images: Tensor) -> Tensor:
     flat = images.flatten(1)
     if permutation is not None:
         flat = flat[:, permutation]
-    return flat.view(images.shape).float().div_(255)
+    return scale(flat.view(images.shape))
 
 
 class PermutedImages(TaskStream):
@@ -48,13 +50,10 @@ class PermutedImages(TaskStream):
         data = load_images(dataset, data_dir, verify)
         available = len(data.splits["train"][1])
         examples = available if examples_per_task is None else examples_per_task
-        for option, value in (("num_tasks", num_tasks), ("epochs", epochs), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"{option} must be >= 1, got {value}")
+        require_positive(num_tasks=num_tasks, epochs=epochs, batch_size=batch_size)
         if not 1 <= examples <= available:
             raise UserError(f"examples_per_task must be 1..{available} with {data.name}, got {examples}")
-        if batch_size > examples:
-            raise UserError(f"batch_size must be <= the {examples} examples of a task, got {batch_size}")
+        require_batch(batch_size, examples)
         self.seed = seed
         self.num_tasks, self.epochs, self.batch_size = num_tasks, epochs, batch_size
         self.permute_first = permute_first

@@ -1,0 +1,27 @@
+"""From uint8 images to a net's inputs."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lop.utils.errors import UserError
+
+
+def scale(images: Tensor, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> Tensor:
+    """(batch, C, H, W) uint8 -> (x / 255 - mean) / std, float32. mean, std: numbers, or per channel (C, 1, 1)."""
+    return images.float().mul_(1 / 255 / std).sub_(mean / std)
+
+
+def channel_values(values: tuple[float, ...], device: torch.device | str) -> Tensor:
+    """(C, 1, 1), for `scale`."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
+
+
+def resize_images(images: Tensor, size: int) -> Tensor:
+    """uint8 (batch, C, H, W) -> uint8 (batch, C, size, size): bilinear, smoothed where it shrinks."""
+    if images.dtype != torch.uint8:
+        raise UserError(f"resize needs uint8 images, got {images.dtype}")
+    if images.shape[2:] == (size, size):
+        return images
+    out = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return out.round_().clamp_(0, 255).to(torch.uint8)
