@@ -46,6 +46,7 @@ class Learner:
         self.interventions = list(interventions)
         self.hidden_layers = net.hidden_layers()
         self._loss_function = LOSSES[loss]
+        self.task: Task | None = None
         self._mask: Tensor | None = None
         self._penalties = self._overriding("penalty")
         self._after_step = self._overriding("after_step")
@@ -91,9 +92,19 @@ class Learner:
                 intervention.after_step(features)
         return first[0]
 
-    def _forward(self, x: Tensor) -> Tensor:
-        logits = self.net(x)
+    def loss_of(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean loss of the net's outputs, without penalties; outputs that the task does not use are masked."""
+        return self._loss_function(self._masked(outputs), y)
+
+    def labelled_batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """About `size` training examples of the current task, with what `loss_of` needs beside the outputs."""
+        return self.task.reference(size)
+
+    def _masked(self, logits: Tensor) -> Tensor:
         return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._masked(self.net(x))
 
     def _forward_recorded(self, x: Tensor) -> Tensor:
         if self._recorder is None:
@@ -111,11 +122,11 @@ class Learner:
         self.net.eval()
         logits = torch.func.functional_call(self.net, parameters, (x,)) if parameters else self.net(x)
         self.net.train(training)
-        return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
+        return self._masked(logits)
 
     def set_task(self, task: Task) -> None:
         """Mask the outputs that the task does not use. `start_task` does it; a resume in mid-task calls it alone."""
-        self._mask = None
+        self.task, self._mask = task, None
         if task.active is not None:
             self._mask = torch.ones(self.net.output_layer().weight.shape[0], dtype=torch.bool, device=self.device)
             self._mask[task.active] = False

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lop.algos.base import Intervention
 from lop.utils.errors import UserError
 
+Exponent = float | Callable[[Tensor, Tensor], Tensor]  # gamma, or (left, right singular vectors) -> one per value
 FLOOR = 1e-4  # singular values are clamped here, so that a null direction cannot blow up
 
 
 @torch.no_grad()
-def flatten_spectrum(weight: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor]:
+def flatten_spectrum(weight: Tensor, gamma: Exponent) -> tuple[Tensor, Tensor]:
     """(W', condition number of W): singular values s -> mean(s)^gamma * s^(1-gamma), s clamped at 1e-4.
 
-    weight: (out, ...), treated as the matrix (out, rest). gamma: one number, or one per singular value
-    (largest first). gamma 0 leaves W as it is; gamma 1 makes all singular values equal. A diverged W (NaN or inf)
-    has no singular values and stays as it is, with condition number NaN.
+    weight: (out, ...), treated as the matrix (out, rest). gamma: one number, or a function of the singular vectors
+    u (out, k) and vh (k, rest) that gives one per singular value, largest first. gamma 0 leaves W as it is; gamma 1
+    makes all singular values equal. A diverged W (NaN or inf) has no singular values and stays as it is, with
+    condition number NaN.
     """
     if not weight.isfinite().all():
         return weight, torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
     u, s, vh = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
     s = s.clamp_min(FLOOR)
+    if callable(gamma):
+        gamma = gamma(u, vh)
     flattened = s.mean() ** gamma * s ** (1 - gamma)
     return ((u * flattened) @ vh).to(weight.dtype).view_as(weight), s[0] / s[-1]
 
 
 def spectral_modules(net) -> list[torch.nn.Module]:
-    """Every Linear and Conv2d of a net except its output head."""
-    head = net.output_layer()
-    return [m for m in net.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d) and m is not head]
+    """Every Linear and Conv2d of a net except its output heads."""
+    heads = net.output_layers()
+    modules = [m for m in net.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]
+    return [m for m in modules if all(m is not head for head in heads)]
 
 
 class SpectralIntervention(Intervention):
@@ -67,15 +74,15 @@ class SpectralIntervention(Intervention):
     def act(self) -> list[Tensor]:
         """Change the weights now. Returns each layer's condition number before."""
         self.last_condition_numbers = []
-        for module in self._modules:
-            weight, condition = flatten_spectrum(module.weight, self.exponent(module))
+        for module, exponent in zip(self._modules, self.exponents(), strict=True):
+            weight, condition = flatten_spectrum(module.weight, exponent)
             module.weight.copy_(weight)
             self.last_condition_numbers.append(condition)
         self.learner.optimizer.fade(self.fade)
         return self.last_condition_numbers
 
-    def exponent(self, module: torch.nn.Module) -> float | Tensor:
-        """gamma of one layer: a number, or one value per singular value."""
+    def exponents(self) -> list[Exponent]:
+        """gamma of each layer."""
         raise NotImplementedError
 
     def state_dict(self) -> dict:
@@ -94,5 +101,5 @@ class SDP(SpectralIntervention):
         super().__init__(interval=interval, fade=fade)
         self.gamma = gamma
 
-    def exponent(self, module: torch.nn.Module) -> float:
-        return self.gamma
+    def exponents(self) -> list[Exponent]:
+        return [self.gamma] * len(self._modules)

@@ -16,6 +16,7 @@ class HiddenLayer:
     outgoing: every Linear or Conv2d that reads the features; empty where the readers are not all known
         (a residual stream): such units are measured but must not be reset.
     expansion: features per unit, 2 for CReLU (all positive parts first, then all negative parts), else 1.
+    pooling: the module between `activation` and its readers, or None where they read the features as they are.
     """
 
     name: str
@@ -24,10 +25,15 @@ class HiddenLayer:
     activation: nn.Module
     outgoing: tuple[nn.Module, ...]
     expansion: int = 1
+    pooling: nn.Module | None = None
 
     @property
     def units(self) -> int:
         return self.incoming.weight.shape[0]
+
+    def as_read(self, features: Tensor) -> Tensor:
+        """The features as the readers see them."""
+        return features if self.pooling is None else self.pooling(features)
 
     def outgoing_weight(self, module: nn.Module) -> Tensor:
         """The weight of one outgoing module as a view (outputs, expansion, units, positions).
@@ -47,6 +53,10 @@ class Net(nn.Module):
     def output_layer(self) -> nn.Module:
         """The head: the Linear that computes the outputs."""
         raise NotImplementedError
+
+    def output_layers(self) -> list[nn.Module]:
+        """All heads, for nets that have several."""
+        return [self.output_layer()]
 
 
 class FeatureRecorder:

@@ -40,12 +40,12 @@ class ConvNet(Net):
                 raise UserError(f"{option} must be >= 1, got {list(values)}")
         wide = expansion(activation)
         body: list[nn.Module] = []
-        rows: list[tuple[nn.Module, nn.Module | None, nn.Module]] = []
+        rows: list[tuple[nn.Module, nn.Module | None, nn.Module, nn.Module | None]] = []
 
-        def add(incoming: nn.Module, norm: nn.Module | None) -> None:
+        def add(incoming: nn.Module, norm: nn.Module | None, pooling: nn.Module | None = None) -> None:
             act = make_activation(activation)
-            body.extend(m for m in (incoming, norm, act) if m is not None)
-            rows.append((incoming, norm, act))
+            body.extend(m for m in (incoming, norm, act, pooling) if m is not None)
+            rows.append((incoming, norm, act, pooling))
 
         features, *size = input_shape
         for width, kernel in zip(channels, kernel_sizes, strict=True):
@@ -53,8 +53,7 @@ class ConvNet(Net):
             if min(size) < 1:
                 raise UserError(f"kernel_sizes {list(kernel_sizes)} leave nothing of images {tuple(input_shape)}")
             norm = nn.GroupNorm(1, width) if layer_norm else None
-            add(conv2d(features, width, kernel, Init(init, activation)), norm)
-            body.append(nn.MaxPool2d(2))
+            add(conv2d(features, width, kernel, Init(init, activation)), norm, nn.MaxPool2d(2))
             features = width * wide
         body.append(nn.Flatten())
         features *= math.prod(size)
@@ -63,10 +62,10 @@ class ConvNet(Net):
             features = width * wide
         self.body = nn.Sequential(*body)
         self.head = linear(features, num_outputs, Init(init, "linear"))
-        readers = [incoming for incoming, _, _ in rows[1:]] + [self.head]
+        readers = [incoming for incoming, *_ in rows[1:]] + [self.head]
         self._layers = [
-            HiddenLayer(f"hidden{i}", incoming, norm, act, (reader,), wide)
-            for i, ((incoming, norm, act), reader) in enumerate(zip(rows, readers, strict=True))
+            HiddenLayer(f"hidden{i}", incoming, norm, act, (reader,), wide, pooling)
+            for i, ((incoming, norm, act, pooling), reader) in enumerate(zip(rows, readers, strict=True))
         ]
 
     def forward(self, x: Tensor) -> Tensor:

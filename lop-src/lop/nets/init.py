@@ -69,11 +69,15 @@ def _remember(module: nn.Module, init: Init) -> nn.Module:
 
 
 @torch.no_grad()
-def fresh_parameters(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+def fresh_parameters(module: nn.Module, generator: torch.Generator, units: int | None = None) -> dict[str, Tensor]:
     """New values for a layer's own parameters, drawn from its initial distribution, on their device.
 
-    Normalisation layers give weight 1, bias 0. Raises TypeError for a layer that does not know its distribution.
+    units: only for so many units (rows of the weight); None: for all.
+    Normalisation layers give weight 1, bias 0; a layer of another kind may bring a `fresh_parameters(generator)`
+    of its own. Raises TypeError for a layer that does not know its distribution.
     """
+    if hasattr(module, "fresh_parameters"):
+        return module.fresh_parameters(generator)
     own = dict(module.named_parameters(recurse=False))
     init = getattr(module, "init", None)
     if init is None:
@@ -81,6 +85,8 @@ def fresh_parameters(module: nn.Module, generator: torch.Generator) -> dict[str,
             return {name: torch.full_like(p, 1.0 if name == "weight" else 0.0) for name, p in own.items()}
         raise TypeError(f"{type(module).__name__} does not know its initial distribution")
     fan_in, fan_out = _fans(own["weight"])
+    if units is not None:
+        own = {name: p.new_empty(units, *p.shape[1:]) for name, p in own.items()}
     fresh = {"weight": _draw(own["weight"], init.scheme, init.std(fan_in, fan_out), generator)}
     if "bias" in own:
         bound = init.bias_bound(fan_in)

@@ -1,0 +1,148 @@
+"""Continual backprop: replace a few of the least useful mature units in every step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.algos.randomness import generator_state, restore_generator
+from lop.algos.units import UnitReset, reset_units, resettable
+from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
+from lop.nets import HiddenLayer
+from lop.nets.init import fresh_parameters
+from lop.utils.errors import UserError
+from lop.utils.seeding import make_generator
+
+
+class MatureUnits:
+    """How many of a layer's units are mature, and how many of them to replace, known without asking the device.
+
+    A unit is mature from `maturity_threshold` + 1 steps after its birth, and only mature units are replaced: so the
+    numbers follow from the numbers alone, whichever units it were.
+    """
+
+    def __init__(self, units: int, maturity_threshold: int):
+        self.maturity_threshold = maturity_threshold
+        self.mature = 0
+        self.owed = 0.0  # replacements accumulated so far, a fraction of a unit
+        self.growing = [[maturity_threshold + 1, units]]  # [step in which they become mature, number], in order
+
+    def due(self, step: int, replacement_rate: float, chance: float | None) -> int:
+        """The number to replace in this step, which is then counted as done.
+
+        chance: a random number in [0, 1) that decides on the fraction of a unit; None: fractions accumulate.
+        """
+        while self.growing and self.growing[0][0] <= step:
+            self.mature += self.growing.pop(0)[1]
+        self.owed += replacement_rate * self.mature
+        number = int(self.owed) if chance is None else int(self.owed + chance)
+        self.owed = self.owed - number if chance is None else 0.0
+        number = min(number, self.mature)
+        if number:
+            self.mature -= number
+            self.growing.append([step + self.maturity_threshold + 1, number])
+        return number
+
+
+class CBP(Intervention):
+    """Every step, `replacement_rate` x (units older than `maturity_threshold` steps) per layer, least useful first.
+
+    Fractions of a unit accumulate, or are decided at random when `accumulate` is false. A replaced unit gets incoming
+    weights from the initial distribution, bias 0, a fresh normalisation, outgoing weights 0, age and utility 0; its
+    mean activation times its outgoing weights is added to the bias of the readers, where they have one. Layers whose
+    readers are not all known (a residual stream) are left alone.
+    util_type, decay: see UnitStatistics. Dohare et al. (2024), "Loss of plasticity in deep continual learning".
+    (The published code zeroes the mean activation before it hands it over; here the hand-over happens.)
+    """
+
+    needs_features = True
+
+    def __init__(
+        self,
+        *,
+        replacement_rate: float = 1e-4,
+        maturity_threshold: int = 100,
+        util_type: UtilityType = "adaptable_contribution",
+        decay: float = 0.99,
+        accumulate: bool = True,
+    ):
+        if not 0 <= replacement_rate <= 1:
+            raise UserError(f"replacement_rate must be in [0, 1], got {replacement_rate}")
+        if maturity_threshold < 0:
+            raise UserError(f"maturity_threshold must be >= 0, got {maturity_threshold}")
+        if util_type not in FACTORS:
+            raise UserError(f"util_type must be one of {', '.join(FACTORS)}, got {util_type!r}")
+        if not 0 <= decay < 1:
+            raise UserError(f"decay must be in [0, 1), got {decay}")
+        self.replacement_rate, self.maturity_threshold = replacement_rate, maturity_threshold
+        self.util_type, self.decay, self.accumulate = util_type, decay, accumulate
+        self.steps = 0
+        self.replaced = 0
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        layers = resettable(learner.hidden_layers)
+        if not layers:
+            raise UserError("cbp: the net has no hidden layer whose units may be reset; remove it from algos")
+        self._layers: list[HiddenLayer] = [layer for _, layer in layers]
+        self._statistics = UnitStatistics(layers, self.util_type, self.decay)
+        self._births = [torch.zeros(layer.units, dtype=torch.int64, device=learner.device) for layer in self._layers]
+        self._counts = [MatureUnits(layer.units, self.maturity_threshold) for layer in self._layers]
+        self._generator = learner.make_generator("cbp")
+        self._chances = make_generator(learner.seed, "algos", "cbp", "chances")
+
+    def after_step(self, features: list[Tensor]) -> None:
+        self.steps += 1
+        self._statistics.update(features)
+        resets = []
+        for i, count in enumerate(self._counts):
+            chance = None if self.accumulate else torch.rand((), generator=self._chances).item()
+            number = count.due(self.steps, self.replacement_rate, chance)
+            if number:
+                resets.append(self._replacement(i, number))
+        if resets:
+            reset_units(self.learner.optimizer, resets)
+
+    @torch.no_grad()
+    def _replacement(self, i: int, number: int) -> UnitReset:
+        """Choose the least useful mature units of layer i, and start them anew in the books."""
+        layer = self._layers[i]
+        utility = self._statistics.utilities(i)
+        if self.util_type == "random":
+            utility = torch.rand(utility.shape, generator=self._generator, device=utility.device)
+        mature = self._births[i] < self.steps - self.maturity_threshold
+        units = utility.masked_fill_(~mature, torch.inf).topk(number, largest=False).indices
+        means = self._statistics.mean_activations(i, units)
+        incoming = fresh_parameters(layer.incoming, self._generator, units=number)
+        if "bias" in incoming:
+            incoming["bias"].zero_()
+        self._statistics.restart(i, units)
+        self._births[i].index_fill_(0, units, self.steps)
+        self.replaced += number
+        return UnitReset(layer, units, incoming, means=means)
+
+    def state_dict(self) -> dict:
+        counts = [{"mature": c.mature, "owed": c.owed, "growing": [list(g) for g in c.growing]} for c in self._counts]
+        return {
+            "steps": self.steps,
+            "replaced": self.replaced,
+            "running": self._statistics.running,
+            "births": list(self._births),
+            "counts": [
+                {"mature": c.mature, "owed": c.owed, "growing": [list(g) for g in c.growing]} for c in self._counts
+            ],
+            "generator": generator_state(self._generator),
+            "chances": generator_state(self._chances),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps, self.replaced = state["steps"], state["replaced"]
+        self._statistics.running.copy_(state["running"])
+        for births, saved in zip(self._births, state["births"], strict=True):
+            births.copy_(saved)
+        for count, saved in zip(self._counts, state["counts"], strict=True):
+            count.mature, count.owed = saved["mature"], saved["owed"]
+            count.growing = [list(g) for g in saved["growing"]]
+        restore_generator(self._generator, state["generator"])
+        restore_generator(self._chances, state["chances"])

@@ -1,0 +1,66 @@
+"""Early stopping: at a task's end, the weights that did best on its validation data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.utils.errors import UserError
+
+
+class EarlyStopping(Intervention):
+    """After each epoch the validation split is evaluated; the best weights within the task are loaded at its end.
+
+    metric: "accuracy" or "loss"; the first of equal scores counts. Parameters and buffers are kept; the optimizer's
+    state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
+    """
+
+    def __init__(self, *, metric: Literal["accuracy", "loss"] = "accuracy"):
+        if metric not in ("accuracy", "loss"):
+            raise UserError(f"metric must be accuracy or loss, got {metric!r}")
+        self.metric = metric
+        self._score: float | None = None
+        self._best: dict[str, Tensor] = {}
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        if learner.loss == "mse" and self.metric == "accuracy":
+            raise UserError("metric must be loss for a regression benchmark, got 'accuracy'")
+
+    def start_task(self, task) -> None:
+        self._score, self._best = None, {}
+
+    def end_epoch(self, task, epoch: int) -> None:
+        score = self._validate(task)
+        if self._score is None or score > self._score:
+            self._score = score
+            self._best = {name: value.detach().clone() for name, value in self.learner.net.state_dict().items()}
+
+    @torch.no_grad()
+    def _validate(self, task) -> float:
+        """Mean score over the validation split; higher is better. A NaN loss is the worst of all."""
+        total, examples = 0.0, 0
+        for x, y in task.evaluation("validation"):
+            outputs = self.learner.predict(x)
+            if self.metric == "accuracy":
+                total += (outputs.argmax(1) == y).sum().item()
+            else:
+                total -= self.learner.loss_of(outputs, y).item() * len(y)
+            examples += len(y)
+        if examples == 0:
+            raise UserError("early_stopping: this benchmark has no validation split; remove it from algos")
+        return total / examples if total == total else float("-inf")
+
+    def end_task(self, task) -> None:
+        if self._best:
+            self.learner.net.load_state_dict(self._best)
+
+    def state_dict(self) -> dict:
+        return {"score": self._score, "best": dict(self._best)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._score = state["score"]
+        self._best = {name: value.clone() for name, value in state["best"].items()}

@@ -1,0 +1,108 @@
+"""Elastic weight consolidation: a quadratic penalty on the distance from the last task's final weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lop.algos.base import Intervention
+from lop.algos.penalties import check_weight
+from lop.metrics.probing import probing
+from lop.utils.errors import UserError
+
+CHUNK = 2**24  # numbers in the per-example gradients that are held at once
+
+
+def fisher_diagonal(learner, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their loss.
+
+    x, y: a batch with its labels. Returns a tensor per trained parameter, by name. The net is in evaluation mode.
+    """
+    if not isinstance(y, Tensor):
+        raise UserError("ewc: fisher needs labelled examples; set fisher=false for reinforcement learning")
+    net = learner.net
+    parameters = {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        outputs = torch.func.functional_call(net, parameters, (x.unsqueeze(0),))
+        return learner.loss_of(outputs, y.unsqueeze(0))
+
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    size = max(1, CHUNK // sum(p.numel() for p in parameters.values()))
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    with probing(net, learner.optimizer):
+        for xs, ys in zip(x.split(size), y.split(size), strict=True):
+            for name, g in gradients(parameters, xs, ys).items():
+                total[name] += g.square().sum(0)
+    return {name: value / len(x) for name, value in total.items()}
+
+
+class EWC(Intervention):
+    """0.5 * weight * sum f (p - p*)^2, p* the weights at the end of the last task; nothing in the first task.
+
+    fisher: f is the diagonal of the empirical Fisher information on `samples` training examples of that task, else 1.
+    Kirkpatrick et al. (2017), "Overcoming catastrophic forgetting in neural networks"; in the form with one anchor
+    that Kumar et al. (2023) compare with.
+    """
+
+    def __init__(self, *, weight: float = 1.0, fisher: bool = True, samples: int = 512):
+        check_weight("weight", weight)
+        if samples < 1:
+            raise UserError(f"samples must be >= 1, got {samples}")
+        self.weight, self.fisher, self.samples = weight, fisher, samples
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._parameters = {name: p for name, p in learner.net.named_parameters() if p.requires_grad}
+        self._anchor: dict[str, Tensor] = {}
+        self._fisher: dict[str, Tensor] = {}
+
+    def penalty(self) -> Tensor | None:
+        if not self._anchor:
+            return None
+        return 0.5 * self.weight * sum(self._distance(name, p) for name, p in self._parameters.items())
+
+    def _distance(self, name: str, p: Tensor) -> Tensor:
+        if not self._fisher:
+            return F.mse_loss(p, self._anchor[name], reduction="sum")
+        return torch.sum(self._fisher[name] * torch.square(p - self._anchor[name]))
+
+    def end_task(self, task) -> None:
+        if self.fisher:
+            self._fisher = fisher_diagonal(self.learner, *self.learner.labelled_batch(self.samples))
+        self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    def state_dict(self) -> dict:
+        return {"anchor": dict(self._anchor), "fisher": dict(self._fisher)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._anchor = {name: value.clone() for name, value in state["anchor"].items()}
+        self._fisher = {name: value.clone() for name, value in state["fisher"].items()}
+
+
+class L2InitEWC(EWC):
+    """L2 Init and EWC together: 0.5 * l2_weight * sum (p - p0)^2 + EWC's penalty (Kumar et al. 2023)."""
+
+    def __init__(self, *, l2_weight: float = 1e-3, weight: float = 1.0, fisher: bool = True, samples: int = 512):
+        check_weight("l2_weight", l2_weight)
+        super().__init__(weight=weight, fisher=fisher, samples=samples)
+        self.l2_weight = l2_weight
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    def penalty(self) -> Tensor:
+        pairs = ((p, self._initial[name]) for name, p in self._parameters.items())
+        towards_initial = 0.5 * self.l2_weight * sum(F.mse_loss(p, p0, reduction="sum") for p, p0 in pairs)
+        towards_last = super().penalty()
+        return towards_initial if towards_last is None else towards_initial + towards_last
+
+    def state_dict(self) -> dict:
+        return super().state_dict() | {"initial": dict(self._initial)}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        for name, value in state["initial"].items():
+            self._initial[name].copy_(value)

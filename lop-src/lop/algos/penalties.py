@@ -1,0 +1,118 @@
+"""Penalties on the distance of the weights from the origin or from their initial values.
+
+They are part of the loss, so that every optimizer sees their gradient and, where it uses one, their curvature. All
+trained parameters count, biases and normalisation included.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lop.algos.base import Intervention
+from lop.algos.randomness import fresh_net, generator_state, restore_generator
+from lop.utils.errors import UserError
+
+
+def check_weight(name: str, weight: float) -> None:
+    if not weight >= 0:
+        raise UserError(f"{name} must be >= 0, got {weight}")
+
+
+class L2(Intervention):
+    """Weight decay in the loss: 0.5 * weight * sum p^2."""
+
+    def __init__(self, *, weight: float = 1e-4):
+        check_weight("weight", weight)
+        self.weight = weight
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
+
+    def penalty(self) -> Tensor:
+        return 0.5 * self.weight * sum(torch.dot(p.view(-1), p.view(-1)) for p in self._parameters)
+
+
+class InitPenalty(Intervention):
+    """Base of the penalties on the distance from the initial parameters p0.
+
+    resample: p0 is drawn afresh from the initial distribution in every step.
+    Kumar et al. (2023), "Maintaining plasticity in continual learning via regenerative regularization".
+    """
+
+    def __init__(self, *, weight: float = 1e-3, resample: bool = False):
+        check_weight("weight", weight)
+        self.weight, self.resample = weight, resample
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
+        self._initial = [p.detach().clone() for p in self._parameters]
+        self._generator = learner.make_generator(type(self).__name__)
+
+    def penalty(self) -> Tensor:
+        pairs = zip(self._parameters, self._initial, strict=True)
+        return self.weight * sum(self.distance(p, initial) for p, initial in pairs)
+
+    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
+        """A scalar for one parameter."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def after_step(self, features: list[Tensor] | None) -> None:
+        if self.resample:
+            fresh = {id(p): value for p, value in fresh_net(self.learner.net, self._generator)}
+            for p, initial in zip(self._parameters, self._initial, strict=True):
+                initial.copy_(fresh[id(p)])
+
+    def state_dict(self) -> dict:
+        return {"initial": list(self._initial), "generator": generator_state(self._generator)}
+
+    def load_state_dict(self, state: dict) -> None:
+        for initial, saved in zip(self._initial, state["initial"], strict=True):
+            initial.copy_(saved)
+        restore_generator(self._generator, state["generator"])
+
+
+class L2Init(InitPenalty):
+    """0.5 * weight * sum (p - p0)^2."""
+
+    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
+        return 0.5 * F.mse_loss(p, initial, reduction="sum")
+
+
+class L1Init(InitPenalty):
+    """weight * sum abs(p - p0)."""
+
+    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
+        return F.l1_loss(p, initial, reduction="sum")
+
+
+class HuberInit(InitPenalty):
+    """weight * sum huber(p - p0): quadratic up to `delta`, linear beyond."""
+
+    def __init__(self, *, weight: float = 1e-3, delta: float = 1.0, resample: bool = False):
+        if not delta > 0:
+            raise UserError(f"delta must be > 0, got {delta}")
+        super().__init__(weight=weight, resample=resample)
+        self.delta = delta
+
+    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
+        return F.huber_loss(p, initial, reduction="sum", delta=self.delta)
+
+
+class HybridInit(InitPenalty):
+    """0.5 * weight * sum (p - p0)^2 + l1_weight * sum abs(p - p0)."""
+
+    def __init__(self, *, weight: float = 1e-3, l1_weight: float = 1e-4, resample: bool = False):
+        check_weight("l1_weight", l1_weight)
+        super().__init__(weight=weight, resample=resample)
+        self.l1_weight = l1_weight
+
+    def penalty(self) -> Tensor:
+        pairs = list(zip(self._parameters, self._initial, strict=True))
+        squares = sum(F.mse_loss(p, initial, reduction="sum") for p, initial in pairs)
+        absolutes = sum(F.l1_loss(p, initial, reduction="sum") for p, initial in pairs)
+        return 0.5 * self.weight * squares + self.l1_weight * absolutes

@@ -1,0 +1,86 @@
+"""Recycle dormant units (ReDo)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.algos.randomness import generator_state, restore_generator
+from lop.algos.units import UnitReset, candidates, reset_units, resettable
+from lop.nets import HiddenLayer
+from lop.nets.init import fresh_parameters
+from lop.utils.errors import UserError
+
+
+def dormant_units(features: Tensor, layer: HiddenLayer, threshold: float) -> Tensor:
+    """bool (units,): mean abs activation, over its layer's mean, <= threshold. features: (batch, features[, h, w])."""
+    activity = features.abs().mean([0, *range(2, features.dim())]).view(layer.expansion, -1).mean(0)
+    return activity <= threshold * activity.mean()
+
+
+class ReDo(Intervention):
+    """Every `period` steps, units that are dormant on the step's batch start again; their outgoing weights become 0.
+
+    threshold: a unit is dormant when its mean abs activation is at most so much of its layer's mean.
+    weights: the incoming weights (and bias) are drawn "fresh" from the initial distribution, or are the "original"
+    ones again. Sokar et al. (2023), "The dormant neuron phenomenon in deep reinforcement learning".
+    """
+
+    needs_features = True
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.1,
+        period: int = 1000,
+        weights: Literal["fresh", "original"] = "fresh",
+    ):
+        if threshold < 0:
+            raise UserError(f"threshold must be >= 0, got {threshold}")
+        if period < 1:
+            raise UserError(f"period must be >= 1, got {period}")
+        if weights not in ("fresh", "original"):
+            raise UserError(f"weights must be fresh or original, got {weights!r}")
+        self.threshold, self.period, self.weights, self.steps = threshold, period, weights, 0
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._layers = resettable(learner.hidden_layers)
+        self._generator = learner.make_generator("redo")
+        self._original: list[dict[str, Tensor]] = []
+        if self.weights == "original":
+            self._original = [
+                {name: p.detach().clone() for name, p in layer.incoming.named_parameters()} for _, layer in self._layers
+            ]
+
+    @torch.no_grad()
+    def after_step(self, features: list[Tensor]) -> None:
+        self.steps += 1
+        if self.steps % self.period:
+            return
+        resets = []
+        for i, (position, layer) in enumerate(self._layers):
+            units, chosen = candidates(dormant_units(features[position], layer, self.threshold))
+            if self.weights == "original":
+                incoming = {name: p.index_select(0, units) for name, p in self._original[i].items()}
+            else:
+                incoming = fresh_parameters(layer.incoming, self._generator, units=len(units))
+            resets.append(UnitReset(layer, units, incoming, chosen))
+        reset_units(self.learner.optimizer, resets)
+
+    def state_dict(self) -> dict:
+        return {
+            "steps": self.steps,
+            "generator": generator_state(self._generator),
+            "original": [dict(parameters) for parameters in self._original],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps = state["steps"]
+        restore_generator(self._generator, state["generator"])
+        for parameters, saved in zip(self._original, state["original"], strict=True):
+            for name, value in saved.items():
+                parameters[name].copy_(value)

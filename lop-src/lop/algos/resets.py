@@ -1,0 +1,53 @@
+"""Start the head or the whole network again at each task boundary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.algos.randomness import generator_state, restore_generator
+from lop.nets.init import initialise_
+
+
+class _BoundaryReset(Intervention):
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._generator = learner.make_generator(type(self).__name__)
+
+    def state_dict(self) -> dict:
+        return {"generator": generator_state(self._generator)}
+
+    def load_state_dict(self, state: dict) -> None:
+        restore_generator(self._generator, state["generator"])
+
+
+class HeadReset(_BoundaryReset):
+    """The output layers are drawn afresh, or set to zero, at each task's end, and the optimizer's entries for it reset.
+
+    zero: weights and biases become 0 (Continual ImageNet of Dohare et al. 2024).
+    """
+
+    def __init__(self, *, zero: bool = False):
+        self.zero = zero
+
+    @torch.no_grad()
+    def end_task(self, task) -> None:
+        for head in self.learner.net.output_layers():
+            initialise_(head, self._generator)
+            for p in head.parameters():
+                if self.zero:
+                    p.zero_()
+                self.learner.optimizer.reset_entries(p, _everything(p))
+
+
+class NetworkReset(_BoundaryReset):
+    """All parameters, running statistics and the optimizer's state start again: the retrained-network baseline."""
+
+    def end_task(self, task) -> None:
+        initialise_(self.learner.net, self._generator)
+        self.learner.optimizer.state.clear()
+
+
+def _everything(p: Tensor) -> Tensor:
+    return torch.ones((), dtype=torch.bool, device=p.device)

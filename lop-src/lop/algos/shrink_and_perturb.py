@@ -1,0 +1,72 @@
+"""Shrink and perturb: pull all weights towards 0 and add fresh randomness."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lop.algos.base import Intervention
+from lop.algos.randomness import fresh_net, generator_state, restore_generator
+from lop.utils.errors import UserError
+
+
+class ShrinkAndPerturb(Intervention):
+    """form "init": p = (1 - shrink) p + scale * fresh initial parameters (Ash & Adams 2020, every task; Kumar 2023
+    every step). form "noise": p = (1 - shrink) p + Gaussian noise of standard deviation `noise_std` (Dohare 2024,
+    every step; its weight decay is shrink = step size * decay, or the optimizer's, or `l2`, with shrink 0).
+
+    every: "step", after each update, or "task", at each task's end. `scale` belongs to "init", `noise_std` to "noise".
+    """
+
+    def __init__(
+        self,
+        *,
+        form: Literal["init", "noise"] = "init",
+        shrink: float = 1e-4,
+        scale: float = 1e-4,
+        noise_std: float = 1e-5,
+        every: Literal["step", "task"] = "step",
+    ):
+        if form not in ("init", "noise"):
+            raise UserError(f"form must be init or noise, got {form!r}")
+        if every not in ("step", "task"):
+            raise UserError(f"every must be step or task, got {every!r}")
+        if not 0 <= shrink <= 1:
+            raise UserError(f"shrink must be in [0, 1], got {shrink}")
+        for name, value in (("scale", scale), ("noise_std", noise_std)):
+            if not value >= 0:
+                raise UserError(f"{name} must be >= 0, got {value}")
+        self.form, self.shrink, self.scale, self.noise_std, self.every = form, shrink, scale, noise_std, every
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
+        self._generator = learner.make_generator("shrink_and_perturb")
+
+    def after_step(self, features: list[Tensor] | None) -> None:
+        if self.every == "step":
+            self.act()
+
+    def end_task(self, task) -> None:
+        if self.every == "task":
+            self.act()
+
+    @torch.no_grad()
+    def act(self) -> None:
+        """Shrink and perturb all trained parameters now."""
+        if self.form == "init":
+            pairs = fresh_net(self.learner.net, self._generator)
+            parameters, noise, scale = [p for p, _ in pairs], [fresh for _, fresh in pairs], self.scale
+        else:
+            parameters, scale = self._parameters, self.noise_std
+            noise = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]
+        torch._foreach_mul_(parameters, 1 - self.shrink)
+        torch._foreach_add_(parameters, noise, alpha=scale)
+
+    def state_dict(self) -> dict:
+        return {"generator": generator_state(self._generator)}
+
+    def load_state_dict(self, state: dict) -> None:
+        restore_generator(self._generator, state["generator"])

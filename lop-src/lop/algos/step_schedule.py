@@ -1,0 +1,44 @@
+"""A step-size schedule within each task."""
+
+from __future__ import annotations
+
+from lop.algos.base import Intervention
+from lop.utils.errors import UserError
+
+
+class StepSchedule(Intervention):
+    """The step size is multiplied by `factor` at each of the epochs `milestones` of a task, and is back at the next.
+
+    Every parameter group's lr. Incremental CIFAR-100 of Dohare et al. (2024): x 0.2 at epochs 60, 120 and 160.
+    """
+
+    def __init__(self, *, milestones: list[int] = (60, 120, 160), factor: float = 0.2):
+        milestones = list(milestones)
+        if milestones != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
+            raise UserError(f"milestones must be increasing epochs >= 1, got {milestones}")
+        if not factor > 0:
+            raise UserError(f"factor must be > 0, got {factor}")
+        self.milestones, self.factor = milestones, factor
+
+    def attach(self, learner) -> None:
+        super().attach(learner)
+        self._base = [group["lr"] for group in learner.optimizer.param_groups]
+
+    def start_task(self, task) -> None:
+        self._set(0)
+
+    def start_epoch(self, task, epoch: int) -> None:
+        self._set(sum(epoch >= milestone for milestone in self.milestones))
+
+    def end_task(self, task) -> None:
+        self._set(0)
+
+    def _set(self, passed: int) -> None:
+        for group, base in zip(self.learner.optimizer.param_groups, self._base, strict=True):
+            group["lr"] = base * self.factor**passed
+
+    def state_dict(self) -> dict:
+        return {"base": list(self._base)}  # the current step size is in the optimizer's state
+
+    def load_state_dict(self, state: dict) -> None:
+        self._base = list(state["base"])

@@ -1,0 +1,108 @@
+"""Resetting hidden units through the description of their layer, whatever the net and the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lop.nets import HiddenLayer
+
+
+@dataclass(frozen=True)
+class UnitReset:
+    """What is to happen to some units of one layer.
+
+    units: their indices, int64 (k,), distinct. incoming: their new incoming parameters by name, "weight" (k, ...)
+    and "bias" (k,). chosen: bool (k,), the ones among them that are really reset; None: all.
+    means: their mean activations (expansion, k), handed over to the biases of the readers; None: nothing is.
+    """
+
+    layer: HiddenLayer
+    units: Tensor
+    incoming: dict[str, Tensor]
+    chosen: Tensor | None = None
+    means: Tensor | None = None
+
+
+def resettable(layers: Sequence[HiddenLayer]) -> list[tuple[int, HiddenLayer]]:
+    """Position and layer of those whose units may be reset: all readers of their features are known."""
+    return [(i, layer) for i, layer in enumerate(layers) if layer.outgoing]
+
+
+def candidates(mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(units, chosen) of a UnitReset for a bool mask over a layer's units.
+
+    On the CPU the units that are set; elsewhere all units with the mask, as their number would have to be waited for.
+    """
+    if mask.device.type == "cpu":
+        return mask.nonzero().squeeze(1), None
+    return torch.arange(len(mask), device=mask.device), mask
+
+
+@torch.no_grad()
+def reset_units(optimizer, resets: Sequence[UnitReset]) -> None:
+    """Give units new incoming parameters, a fresh normalisation and outgoing weights 0; the rest stays as it is.
+
+    The optimizer forgets what it had gathered for every entry that is written. All layers' means are handed over
+    first and all outgoing weights are zeroed last, so that resets in adjacent layers do not undo one another.
+    """
+    for reset in resets:
+        if reset.means is not None:
+            _hand_over_means(reset)
+    for reset in resets:
+        _renew_incoming(optimizer, reset)
+    for reset in resets:
+        _zero_outgoing(optimizer, reset)
+
+
+def _hand_over_means(reset: UnitReset) -> None:
+    means = reset.means if reset.chosen is None else reset.means * reset.chosen
+    for module in reset.layer.outgoing:
+        if module.bias is not None:
+            weight = reset.layer.outgoing_weight(module).index_select(2, reset.units)
+            module.bias += torch.einsum("oekp,ek->o", weight, means)
+
+
+def _renew_incoming(optimizer, reset: UnitReset) -> None:
+    layer, unit_mask = reset.layer, _unit_mask(reset)
+    for name, values in reset.incoming.items():
+        param = getattr(layer.incoming, name)
+        _write(param, reset, values)
+        optimizer.reset_entries(param, unit_mask.view(-1, *[1] * (param.dim() - 1)))
+    if layer.norm is None:
+        return
+    for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+        tensor = getattr(layer.norm, name, None)
+        if tensor is not None:
+            _write(tensor, reset, tensor.new_full((len(reset.units),), value))
+            if isinstance(tensor, nn.Parameter):
+                optimizer.reset_entries(tensor, unit_mask)
+
+
+def _zero_outgoing(optimizer, reset: UnitReset) -> None:
+    layer, unit_mask = reset.layer, _unit_mask(reset)
+    for module in layer.outgoing:
+        weight = layer.outgoing_weight(module)
+        if reset.chosen is None:
+            weight.index_fill_(2, reset.units, 0.0)
+        else:
+            weight.masked_fill_(unit_mask.view(1, 1, -1, 1), 0.0)
+        read = unit_mask.view(1, -1, 1).expand(layer.expansion, layer.units, weight.shape[3])
+        optimizer.reset_entries(module.weight, read.reshape(1, *module.weight.shape[1:]))
+
+
+def _write(tensor: Tensor, reset: UnitReset, values: Tensor) -> None:
+    if reset.chosen is not None:
+        chosen = reset.chosen.view(-1, *[1] * (values.dim() - 1))
+        values = torch.where(chosen, values, tensor.index_select(0, reset.units))
+    tensor.index_copy_(0, reset.units, values)
+
+
+def _unit_mask(reset: UnitReset) -> Tensor:
+    mask = torch.zeros(reset.layer.units, dtype=torch.bool, device=reset.units.device)
+    if reset.chosen is None:
+        return mask.index_fill_(0, reset.units, True)
+    return mask.index_copy_(0, reset.units, reset.chosen)
