@@ -1,0 +1,151 @@
+"""Continuous control as a benchmark: which environment, for how long, and PPO's settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lop.data.stream import Batch, Task, TaskStream
+from lop.envs.pool import EnvPool
+from lop.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ControlTask(Task):
+    """A stretch of env steps; `epochs` counts its updates, each a rollout and `steps_per_epoch` minibatch steps.
+
+    Its data come from acting, so there are no batches to ask for; the reference batch are observations of the
+    task's first rollout, put in by `with_reference`.
+    """
+
+    observations: Tensor | None = None
+    num_outputs: int = 1
+
+    def with_reference(self, observations: Tensor) -> ControlTask:
+        """The same task with its reference observations (any number, d)."""
+        return replace(self, observations=observations)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        raise NotImplementedError("the batches of a control task are made by acting: see lop.rl")
+
+    def reference(self, size: int) -> Batch:
+        """The first `size` reference observations; there are no targets, so these are zero."""
+        x = self.observations[:size]
+        return x, x.new_zeros(len(x), self.num_outputs)
+
+    def evaluation(self, split: str, limit: int | None = None) -> Iterator[Batch]:
+        return iter(())
+
+
+class Control(TaskStream):
+    """PPO on one MuJoCo environment, cut into `num_tasks` tasks of `task_steps` env steps.
+
+    At the ends of tasks come the diagnostics and the interventions that act at task ends (the spectral ones).
+
+    env: an id of Gymnasium, e.g. Ant-v5 or Ant-v4. num_envs: copies stepped together; env_threads: in so many
+    threads. time_limit: steps per episode; None: the environment's own; 0: none.
+    friction_every: env steps between changes of the sliding friction, log-uniform in [friction_low,
+    friction_high]; None: the world stays as it is.
+
+    rollout_steps: env steps per update, of all copies together; epochs: passes over them, each in a fresh random
+    order; minibatches: gradient steps per pass. discount, gae_lambda: of the advantages (Schulman 2016).
+    clip: of the probability ratio; value_weight, entropy_weight: of these parts of the loss (Schulman 2017).
+    standardise_advantages: to mean 0, variance 1 over the rollout. time_limit_is_terminal: treat the time limit
+    as a terminal state, as much published code does, instead of bootstrapping from the last observation's value.
+    clip_actions: the environment gets the action clipped to its bounds; the policy's density is of the action
+    before clipping. normalise_observations, normalise_rewards: by running statistics (off in the papers here).
+    """
+
+    loss = "mse"
+
+    def __init__(
+        self,
+        seed: int,
+        data_dir: str | None,
+        device: torch.device | str,
+        *,
+        env: str = "Ant-v5",
+        num_tasks: int = 100,
+        task_steps: int = 100_000,
+        num_envs: int = 1,
+        env_threads: int = 1,
+        time_limit: int | None = None,
+        friction_every: int | None = None,
+        friction_low: float = 0.02,
+        friction_high: float = 2.0,
+        rollout_steps: int = 2048,
+        epochs: int = 10,
+        minibatches: int = 16,
+        discount: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip: float = 0.2,
+        value_weight: float = 1.0,
+        entropy_weight: float = 0.0,
+        standardise_advantages: bool = True,
+        time_limit_is_terminal: bool = False,
+        clip_actions: bool = True,
+        normalise_observations: bool = False,
+        normalise_rewards: bool = False,
+    ):
+        counts = {"num_tasks": num_tasks, "num_envs": num_envs, "env_threads": env_threads, "epochs": epochs}
+        for option, value in {**counts, "minibatches": minibatches, "friction_every": friction_every or 1}.items():
+            if value < 1:
+                raise UserError(f"{option} must be >= 1, got {value}")
+        for option, value in (("discount", discount), ("gae_lambda", gae_lambda)):
+            if not 0 <= value <= 1:
+                raise UserError(f"{option} must be in [0, 1], got {value}")
+        for option, value in (("value_weight", value_weight), ("entropy_weight", entropy_weight)):
+            if not 0 <= value < math.inf:
+                raise UserError(f"{option} must be >= 0, got {value}")
+        if not 0 < clip < math.inf:
+            raise UserError(f"clip must be > 0, got {clip}")
+        if time_limit is not None and time_limit < 0:
+            raise UserError(f"time_limit must be >= 0, got {time_limit}")
+        if not 0 < friction_low <= friction_high < math.inf:
+            raise UserError(f"friction_low must be in (0, friction_high = {friction_high}], got {friction_low}")
+        if rollout_steps < 1 or rollout_steps % num_envs or rollout_steps % minibatches:
+            raise UserError(
+                f"rollout_steps must be a multiple of num_envs = {num_envs} and minibatches = {minibatches}, "
+                f"got {rollout_steps}"
+            )
+        if task_steps < rollout_steps:
+            raise UserError(f"task_steps must be >= rollout_steps = {rollout_steps}, got {task_steps}")
+        self.seed, self.num_tasks, self.task_steps = seed, num_tasks, task_steps
+        self.rollout_steps, self.epochs, self.minibatches = rollout_steps, epochs, minibatches
+        self.discount, self.gae_lambda, self.clip = discount, gae_lambda, clip
+        self.value_weight, self.entropy_weight = value_weight, entropy_weight
+        self.standardise_advantages, self.time_limit_is_terminal = standardise_advantages, time_limit_is_terminal
+        self.normalise_observations, self.normalise_rewards = normalise_observations, normalise_rewards
+        slippery = None
+        if friction_every is not None:
+            slippery = {"change_every": friction_every, "low": friction_low, "high": friction_high}
+        self.pool = EnvPool(
+            env,
+            num_envs,
+            seed=seed,
+            threads=env_threads,
+            time_limit=time_limit,
+            slippery=slippery,
+            clip_actions=clip_actions,
+        )
+        self.input_shape, self.num_outputs = (self.pool.observation_size,), self.pool.num_actions
+        changing = f", friction changed every {friction_every:,} steps" if slippery else ""
+        self.data_description = f"{env} (Gymnasium, MuJoCo), {num_envs} at a time{changing}"
+
+    def updates_before(self, k: int) -> int:
+        """Updates before task k begins: a task ends with the update that reaches its last env step."""
+        return math.ceil(k * self.task_steps / self.rollout_steps)
+
+    def task(self, k: int) -> ControlTask:
+        return ControlTask(
+            index=k,
+            active=None,
+            epochs=self.updates_before(k + 1) - self.updates_before(k),
+            steps_per_epoch=self.epochs * self.minibatches,
+            batch_size=self.rollout_steps // self.minibatches,
+            num_outputs=self.num_outputs + 1,
+        )

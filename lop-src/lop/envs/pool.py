@@ -1,0 +1,158 @@
+"""Several copies of one environment, stepped together into preallocated arrays."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+from lop.envs.physics import get_state, set_state
+from lop.envs.slippery import SlipperyFriction, load_gymnasium
+from lop.utils.errors import UserError, near_matches
+from lop.utils.seeding import derive_seed
+
+
+class EnvPool:
+    """`num_envs` copies; an episode that ends is reset at once, and the time limit is counted here.
+
+    threads: step the copies in so many threads (MuJoCo releases the interpreter's lock while it simulates); the
+    result does not depend on it. time_limit: steps per episode; None: the environment's own; 0: none.
+    slippery: options of SlipperyFriction, or None for a world that does not change; its `change_every` counts
+    the steps of all copies together.
+
+    Raises UserError for an unknown environment and for one that is not a MuJoCo task with continuous actions.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        *,
+        seed: int,
+        threads: int = 1,
+        time_limit: int | None = None,
+        slippery: dict[str, Any] | None = None,
+        clip_actions: bool = True,
+    ):
+        self.envs = [_make(env_id, i, num_envs, seed, slippery) for i in range(num_envs)]
+        first = self.envs[0]
+        _check(first, env_id)
+        own_limit = load_gymnasium().spec(env_id).max_episode_steps
+        self.time_limit = (own_limit if time_limit is None else time_limit) or float("inf")
+        self.observation_size = first.observation_space.shape[0]
+        self.num_actions = first.action_space.shape[0]
+        self._low, self._high = first.action_space.low, first.action_space.high
+        self._clip = clip_actions
+        self._groups = [range(i, num_envs, threads) for i in range(min(threads, num_envs))]
+        self._threads = ThreadPoolExecutor(len(self._groups)) if len(self._groups) > 1 else None
+        self.observations = np.zeros((num_envs, self.observation_size), dtype=np.float32)
+        self.rewards = np.zeros(num_envs)
+        self.terminated = np.zeros(num_envs, dtype=bool)
+        self.truncated = np.zeros(num_envs, dtype=bool)
+        self.final_observations: list[np.ndarray | None] = [None] * num_envs
+        self.lengths = np.zeros(num_envs, dtype=np.int64)
+        self.returns = np.zeros(num_envs)
+        self.finished: list[tuple[float, int]] = []  # (return, length) of the episodes since `take_finished`
+        for i, env in enumerate(self.envs):
+            self.observations[i] = env.reset(seed=derive_seed(seed, "env", i) % 2**31)[0]
+
+    def step(self, actions: np.ndarray) -> None:
+        """Step every copy; actions (num_envs, num_actions).
+
+        Then `observations` are those to act on next (of the new episode, where one ended), `final_observations`
+        the last ones of episodes that ended, and `rewards`, `terminated`, `truncated` what the step gave.
+        """
+        executed = np.clip(actions, self._low, self._high) if self._clip else actions
+        if not np.isfinite(executed).all():  # a diverged policy: the simulation must not follow it
+            executed = np.nan_to_num(executed, nan=0.0, posinf=0.0, neginf=0.0)
+        if self._threads is None:
+            self._step_group(self._groups[0], executed)
+        else:
+            for done in [self._threads.submit(self._step_group, group, executed) for group in self._groups]:
+                done.result()
+        for i in np.flatnonzero(self.terminated | self.truncated):
+            self.finished.append((float(self.returns[i]), int(self.lengths[i])))
+            self.returns[i] = self.lengths[i] = 0
+
+    def _step_group(self, group: range, actions: np.ndarray) -> None:
+        for i in group:
+            observation, reward, terminated, truncated, _ = self.envs[i].step(actions[i])
+            self.lengths[i] += 1
+            self.returns[i] += reward
+            truncated = not terminated and (truncated or self.lengths[i] >= self.time_limit)
+            self.rewards[i], self.terminated[i], self.truncated[i] = reward, terminated, truncated
+            if terminated or truncated:
+                self.final_observations[i] = observation.astype(np.float32)
+                observation = self.envs[i].reset()[0]
+            self.observations[i] = observation
+
+    def take_finished(self) -> list[tuple[float, int]]:
+        """(return, length) of the episodes that ended since the last call; undiscounted, raw rewards."""
+        finished, self.finished = self.finished, []
+        return finished
+
+    @property
+    def friction(self) -> float:
+        """The sliding friction of the first copy's floor."""
+        return float(self.envs[0].unwrapped.model.geom_friction[0, 0])
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
+        for env in self.envs:
+            env.close()
+
+    def state_dict(self) -> dict:
+        return {
+            "envs": [get_state(env) for env in self.envs],
+            "observations": torch.from_numpy(self.observations.copy()),
+            "lengths": self.lengths.tolist(),
+            "returns": self.returns.tolist(),
+            "finished": [list(episode) for episode in self.finished],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on bit-identically."""
+        for env, saved in zip(self.envs, state["envs"], strict=True):
+            set_state(env, saved)
+        self.observations[...] = state["observations"].numpy()
+        self.lengths[...] = state["lengths"]
+        self.returns[...] = state["returns"]
+        self.finished = [tuple(episode) for episode in state["finished"]]
+
+
+def make_env(env_id: str, **options):
+    """One environment without Gymnasium's checker and time limit. Raises UserError for an unknown name."""
+    gymnasium = load_gymnasium()
+    try:
+        gymnasium.spec(env_id)
+    except gymnasium.error.Error:
+        known = [name for name in gymnasium.registry if "-v" in name]
+        raise UserError(f"env: unknown environment {env_id!r}; {near_matches(env_id, known)}") from None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is out of date.*")  # v4 was asked for by name
+        try:
+            return gymnasium.make(env_id, max_episode_steps=-1, disable_env_checker=True, **options)
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"env: {env_id} needs a package that is missing ({error})") from None
+
+
+def _make(env_id: str, index: int, num_envs: int, seed: int, slippery: dict[str, Any] | None):
+    env = make_env(env_id)
+    if slippery is None:
+        return env
+    change_every = max(1, slippery["change_every"] // num_envs)
+    # one schedule for all copies: they live in the same world
+    return SlipperyFriction(env, **{**slippery, "change_every": change_every}, seed=derive_seed(seed, "slippery"))
+
+
+def _check(env, env_id: str) -> None:
+    spaces = load_gymnasium().spaces
+    if not (hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")):
+        raise UserError(f"env: {env_id} is not a MuJoCo environment")
+    for name, space in (("action", env.action_space), ("observation", env.observation_space)):
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise UserError(f"env: {env_id} has {name}s that are not vectors of real numbers")

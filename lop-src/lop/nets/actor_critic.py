@@ -1,0 +1,75 @@
+"""Policy and value nets for continuous control, as one net that describes its hidden layers."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lop.nets.base import HiddenLayer, Net
+from lop.nets.mlp import MLP
+from lop.utils.errors import UserError
+
+
+class LogStd(nn.Module):
+    """The logarithm of a Gaussian policy's standard deviation, one per action, the same in every state."""
+
+    def __init__(self, num_actions: int, initial: float):
+        super().__init__()
+        self.initial = initial
+        self.value = nn.Parameter(torch.full((num_actions,), float(initial)))
+
+    def fresh_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Its initial distribution is a constant."""
+        return {"value": torch.full_like(self.value, self.initial)}
+
+
+class ActorCritic(Net):
+    """Two separate MLPs on the observation: the mean action of a Gaussian policy, and the value of the state.
+
+    forward(observations (batch, d)) -> (batch, num_actions + 1): the mean action, then the value; `split` takes
+    them apart. num_outputs: number of actions. hidden: widths, of both nets. log_std: initial, state-independent.
+    The hidden layers are value0, value1, ..., policy0, policy1, ...: what the diagnostics call the last hidden
+    layer is the policy's representation.
+    Source: the nets and defaults of Dohare et al. 2024 (LeCun-uniform weights, biases 0, log-std 0).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        *,
+        hidden: list[int] = (256, 256),
+        activation: str = "relu",
+        layer_norm: bool = False,
+        init: str = "lecun_uniform",
+        log_std: float = 0.0,
+    ):
+        super().__init__()
+        if not math.isfinite(log_std):
+            raise UserError(f"log_std must be finite, got {log_std}")
+        options = {"hidden": hidden, "activation": activation, "layer_norm": layer_norm, "init": init}
+        self.policy = MLP(input_shape, num_outputs, **options)
+        self.value = MLP(input_shape, 1, **options)
+        self.log_std = LogStd(num_outputs, log_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.policy(x), self.value(x)), dim=1)
+
+    @staticmethod
+    def split(outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean actions (batch, num_actions), values (batch,)) of what forward returned."""
+        return outputs[:, :-1], outputs[:, -1]
+
+    def hidden_layers(self) -> list[HiddenLayer]:
+        return [
+            HiddenLayer(f"{name}{i}", layer.incoming, layer.norm, layer.activation, layer.outgoing, layer.expansion)
+            for name, net in (("value", self.value), ("policy", self.policy))
+            for i, layer in enumerate(net.hidden_layers())
+        ]
+
+    def output_layer(self) -> nn.Module:
+        """The policy's head."""
+        return self.policy.head
+
+    def output_layers(self) -> list[nn.Module]:
+        return [self.value.head, self.policy.head]

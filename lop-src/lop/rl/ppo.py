@@ -1,0 +1,104 @@
+"""Proximal policy optimization (Schulman 2017): the loss, written once, for any optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lop.algos import Intervention
+from lop.envs import Control
+from lop.learner import Learner, StepResult
+from lop.nets import ActorCritic, Net
+from lop.optimizers import ClosureOptimizer
+from lop.utils.errors import UserError
+
+
+class Minibatch(NamedTuple):
+    """What the loss needs beside the observations, one row per transition.
+
+    actions: (batch, num_actions), before clipping. log_probs: of these under the policy that took them, (batch,).
+    advantages, returns: (batch,).
+    """
+
+    actions: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+def gaussian_log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of actions (batch, n) under independent Gaussians; mean (batch, n), log_std (n,). -> (batch,)."""
+    z = (actions - mean) * (-log_std).exp()
+    return -0.5 * z.square().sum(1) - log_std.sum() - 0.5 * math.log(2 * math.pi) * actions.shape[1]
+
+
+def gaussian_kl(mean_p: Tensor, log_std_p: Tensor, mean_q: Tensor, log_std_q: Tensor) -> Tensor:
+    """Mean over the batch of KL(p, q) of two diagonal Gaussian policies; means (batch, n), log_stds (n,). -> ()."""
+    ratio = (2 * (log_std_p - log_std_q)).exp()
+    distance = ((mean_p - mean_q) * (-log_std_q).exp()).square()
+    return (0.5 * (ratio + distance - 1) - (log_std_p - log_std_q)).sum(1).mean()
+
+
+def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """The clipped surrogate objective, negated; all (batch,). -> ()."""
+    ratio = (log_probs - old_log_probs).exp()
+    return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
+
+
+class PPOLearner(Learner):
+    """A Learner whose batches are (observations, Minibatch): every optimizer and intervention acts per minibatch.
+
+    The loss is the clipped policy loss + value_weight * mean squared error of the values - entropy_weight *
+    entropy. To the diagnostics it is a regression: churn is the mean squared change of mean actions and values.
+    """
+
+    net: ActorCritic
+
+    def __init__(
+        self,
+        net: ActorCritic,
+        optimizer: ClosureOptimizer,
+        interventions: Sequence[Intervention] = (),
+        *,
+        clip: float = 0.2,
+        value_weight: float = 1.0,
+        entropy_weight: float = 0.0,
+        seed: int = 0,
+    ):
+        super().__init__(net, optimizer, interventions, loss="mse", seed=seed)
+        self.clip, self.value_weight, self.entropy_weight = clip, value_weight, entropy_weight
+        self._loss_function = self.ppo_loss
+
+    def learn(self, x: Tensor, y: Minibatch) -> StepResult:
+        self._last = (x, y)
+        return super().learn(x, y)
+
+    def labelled_batch(self, size: int) -> tuple[Tensor, Minibatch]:
+        """The last minibatch: the loss needs the advantages and returns of transitions, which no task keeps."""
+        return self._last
+
+    def ppo_loss(self, outputs: Tensor, batch: Minibatch) -> Tensor:
+        """outputs: of the net on the minibatch's observations. -> ()."""
+        mean, values = self.net.split(outputs)
+        log_std = self.net.log_std.value
+        log_probs = gaussian_log_prob(batch.actions, mean, log_std)
+        loss = policy_loss(log_probs, batch.log_probs, batch.advantages, self.clip)
+        loss = loss + self.value_weight * (values - batch.returns).square().mean()
+        if self.entropy_weight:
+            # the entropy of a Gaussian without its constant
+            loss = loss - self.entropy_weight * log_std.sum()
+        return loss
+
+
+def make_ppo_learner(
+    net: Net, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: Control, seed: int
+) -> PPOLearner:
+    """The learner of a benchmark of continuous control. Raises UserError for a net that is no ActorCritic."""
+    if not isinstance(net, ActorCritic):
+        raise UserError("net.name: reinforcement learning needs the net 'actor_critic'")
+    weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
+    return PPOLearner(net, optimizer, interventions, clip=stream.clip, **weights, seed=seed)

@@ -1,0 +1,142 @@
+"""Acting: rollouts into preallocated buffers, and the minibatches made of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lop.envs import Control
+from lop.nets.actor_critic import ActorCritic
+from lop.rl.gae import advantages
+from lop.rl.normalise import RunningScale
+from lop.rl.ppo import Minibatch, gaussian_log_prob
+from lop.utils.seeding import make_generator
+
+
+class Rollouts:
+    """Acts with a net's policy in the stream's environments and hands out what the update needs.
+
+    Everything that changes between two updates is in `state_dict`.
+    """
+
+    def __init__(self, stream: Control, net: ActorCritic, seed: int):
+        self.stream, self.net, self.pool = stream, net, stream.pool
+        self.steps, self.num_envs = stream.rollout_steps // len(self.pool.envs), len(self.pool.envs)
+        self.device = next(net.parameters()).device
+        # environments live on the CPU, and a single observation is not worth a trip to another device
+        self._actor = net.policy if self.device.type == "cpu" else copy.deepcopy(net.policy).cpu()
+        shape = (self.steps, self.num_envs)
+        self._observations = np.empty((self.steps + 1, self.num_envs, self.pool.observation_size), np.float32)
+        self._actions = np.empty((*shape, self.pool.num_actions), np.float32)
+        self._rewards = np.empty(shape)
+        self._terminated, self._truncated = np.empty(shape, bool), np.empty(shape, bool)
+        self._noise = make_generator(seed, "rl", "noise")
+        self._order = make_generator(seed, "rl", "order")
+        self._scale_observations = RunningScale(self.pool.observation_size) if stream.normalise_observations else None
+        self._scale_rewards = RunningScale(1) if stream.normalise_rewards else None
+        self._discounted = np.zeros(self.num_envs)  # returns so far, whose scale normalises the rewards
+
+    def collect(self) -> tuple[Tensor, Minibatch]:
+        """One rollout: observations (rollout_steps, d) and the rest, on the net's device, steps in order of time."""
+        cut = self._act()
+        observations = torch.from_numpy(self._observations.reshape(-1, self.pool.observation_size))
+        return self._prepare(observations.to(self.device), cut)
+
+    def _act(self) -> list[tuple[int, int, np.ndarray]]:
+        """Fill the buffers; returns (step, env, last observation) of the episodes that the time limit cut."""
+        if self._actor is not self.net.policy:
+            self._actor.load_state_dict(self.net.policy.state_dict())
+        pool, actions, cut = self.pool, self._actions, []
+        with torch.inference_mode():
+            noise = torch.randn(*actions.shape, generator=self._noise)
+            np.multiply(noise.numpy(), self.net.log_std.value.exp().cpu().numpy(), out=actions)
+            for t in range(self.steps):
+                observations = self._observations[t]
+                observations[...] = self._seen(pool.observations)
+                actions[t] += self._actor(torch.from_numpy(observations)).numpy()
+                pool.step(actions[t])
+                self._rewards[t] = self._rewarded(pool)
+                self._terminated[t], self._truncated[t] = pool.terminated, pool.truncated
+                cut += [(t, int(i), self._seen(pool.final_observations[i])) for i in np.flatnonzero(pool.truncated)]
+            self._observations[self.steps] = self._seen(pool.observations, learn=False)
+        return cut
+
+    def _seen(self, observations: np.ndarray, learn: bool = True) -> np.ndarray:
+        scale = self._scale_observations
+        if scale is None:
+            return observations
+        if learn and observations.ndim == 2:
+            scale.update(observations)
+        return scale.normalise(observations)
+
+    def _rewarded(self, pool) -> np.ndarray:
+        if self._scale_rewards is None:
+            return pool.rewards
+        self._discounted = self._discounted * self.stream.discount + pool.rewards
+        self._scale_rewards.update(self._discounted[:, None])
+        self._discounted[pool.terminated | pool.truncated] = 0
+        return self._scale_rewards.rescale(pool.rewards)
+
+    @torch.no_grad()
+    def _prepare(self, observations: Tensor, cut: list) -> tuple[Tensor, Minibatch]:
+        """Values, log-probabilities and advantages, in one forward pass over the whole rollout."""
+        mean, values = self.net.split(self.net(observations))
+        count = self.steps * self.num_envs
+        actions = torch.from_numpy(self._actions.copy()).view(count, -1).to(self.device)
+        log_probs = gaussian_log_prob(actions, mean[:count], self.net.log_std.value)
+        table = values.cpu().numpy().astype(np.float64).reshape(self.steps + 1, self.num_envs)
+        next_values = np.where(self._terminated | self._truncated, 0.0, table[1:])
+        if cut and not self.stream.time_limit_is_terminal:
+            steps, envs, last = zip(*cut, strict=True)
+            last = torch.from_numpy(np.stack(last)).to(self.device)
+            next_values[list(steps), list(envs)] = self.net.split(self.net(last))[1].cpu().numpy()
+        found = advantages(
+            self._rewards,
+            table[:-1],
+            next_values,
+            self._terminated | self._truncated,
+            self.stream.discount,
+            self.stream.gae_lambda,
+        )
+        returns = found + table[:-1]
+        if self.stream.standardise_advantages:
+            found = standardise(found)
+        flat = [torch.from_numpy(a.reshape(-1)).float().to(self.device) for a in (found, returns)]
+        return observations[:count].clone(), Minibatch(actions, log_probs, *flat)
+
+    def minibatches(self, observations: Tensor, batch: Minibatch) -> Iterator[tuple[Tensor, Minibatch]]:
+        """All gradient steps of one update: every epoch shows each transition once, in a fresh random order."""
+        size = len(observations) // self.stream.minibatches
+        for _ in range(self.stream.epochs):
+            order = torch.randperm(len(observations), generator=self._order).to(self.device)
+            shuffled = [tensor[order].split(size) for tensor in (observations, *batch)]
+            for x, *rest in zip(*shuffled, strict=True):
+                yield x, Minibatch(*rest)
+
+    def state_dict(self) -> dict:
+        scales = {"observations": self._scale_observations, "rewards": self._scale_rewards}
+        return {
+            "pool": self.pool.state_dict(),
+            "noise": self._noise.get_state(),
+            "order": self._order.get_state(),
+            "scales": {name: scale.state_dict() for name, scale in scales.items() if scale},
+            "discounted": torch.from_numpy(self._discounted.copy()),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.pool.load_state_dict(state["pool"])
+        self._noise.set_state(state["noise"])
+        self._order.set_state(state["order"])
+        for name, scale in (("observations", self._scale_observations), ("rewards", self._scale_rewards)):
+            if scale:
+                scale.load_state_dict(state["scales"][name])
+        self._discounted = state["discounted"].numpy().copy()
+
+
+def standardise(values: np.ndarray) -> np.ndarray:
+    """Mean 0, standard deviation 1 over all entries."""
+    return (values - values.mean()) / (values.std() + 1e-8)
