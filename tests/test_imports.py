@@ -23,8 +23,9 @@ LAYERS = [
         "slowly_changing_regression",
         "random_labels",
         "five_plus_one",
+        "envs",
     },
-    {"experiment", "online", "run", "envs", "rl"},
+    {"experiment", "online", "run", "rl"},
     {"notebook", "main"},
 ]
 VIEWS = {"viz"}  # figures read tables: they see no learner, and only the top layers may draw

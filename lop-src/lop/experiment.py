@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,10 @@ def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
     """The optimizer section of the benchmark's config for this optimizer, or just its name."""
     known = BENCHMARKS.get(benchmark) if benchmark else None
     if known is not None:
-        for stem in (f"secondorder_{optimizer}", optimizer, "bp" if optimizer == "sgd" else optimizer):
-            path = config_folder(known) / f"{stem}.json"
-            if path.exists():
-                section = read_file(path)["optimizer"]
+        plain = {"sgd": "bp", "adam": "std"}.get(optimizer, optimizer)
+        for stem in (f"secondorder_{optimizer}", optimizer, plain, f"{optimizer}_nosdp"):
+            for path in (config_folder(known) / f"{stem}{suffix}" for suffix in (".json", ".yml")):
+                section = read_file(path)["optimizer"] if path.exists() else None
                 if _name(section) == optimizer:
                     return section
     return {"name": optimizer}
@@ -97,7 +97,7 @@ def resolve(data: dict[str, Any]) -> Config:
     benchmark = _name(data.get("benchmark"))
     if isinstance(benchmark, str):
         known = lookup(BENCHMARKS, benchmark, "benchmark (benchmark.name)")
-        for key, default in (("net", known.net), ("optimizer", shipped_optimizer(benchmark, "sgd"))):
+        for key, default in (("net", known.net), ("optimizer", shipped_optimizer(benchmark, known.optimizer))):
             data = {**data, key: _completed(data.get(key, {}), default)}
     config = validate(data)
     known = lookup(BENCHMARKS, config.benchmark.name, "benchmark")
@@ -137,7 +137,11 @@ def blame(path: str, options: dict[str, Any] | None = None) -> Iterator[None]:
         raise UserError(f"{path}.{error}" if first in (options or {}) else f"{path}: {error}") from None
 
 
-def build(config: Config) -> Experiment:
+def supervised_learner(net, optimizer, interventions, stream: TaskStream, seed: int) -> Learner:
+    return Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
+
+
+def build(config: Config, make_learner: Callable[..., Learner] = supervised_learner) -> Experiment:
     """Everything a run needs, on its device. Raises UserError for values and data that cannot run."""
     seed = config.run.seed
     device = find_device(config.run.device)
@@ -157,7 +161,7 @@ def build(config: Config) -> Experiment:
     for i, algo in enumerate(config.algos):
         with blame(f"algos.{i}", algo.options):
             interventions.append(INTERVENTIONS[algo.name](**algo.options))
-    learner = Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
+    learner = make_learner(net, optimizer, interventions, stream, seed)
     with blame("metrics", config.metrics):
         dashboard = Dashboard(learner, **{"seed": derive_seed(seed, "metrics"), **config.metrics})
     return Experiment(config, stream, learner, dashboard)

@@ -18,6 +18,7 @@ from lop.online import OnlineRecorder
 from lop.progress import Progress
 from lop.results import RunFolder, load
 from lop.stopping import StopRequest
+from lop.streams import BENCHMARKS
 
 BINS_PER_TASK = 10
 
@@ -45,13 +46,22 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
         resumed = folder.checkpoint.exists()
         reason = None
         if state not in ("finished", "diverged") or not resumed:
-            loop = Loop(build(config), folder, progress, summaries)
+            loop = make_loop(config, folder, progress, summaries)
             limit = config.run.time_limit_hours
             with StopRequest(None if limit is None else limit * 3600) as stop:
                 state = loop.train(stop)
                 reason = stop.reason
         results = load(folder.path)
         return RunResult(folder.path, state, results.tasks, results.layers, results.online, resumed, reason)
+
+
+def make_loop(config: Config, folder: RunFolder, progress: Progress | None, summaries: bool) -> Loop:
+    """The loop that the benchmark's kind needs."""
+    if BENCHMARKS[config.benchmark.name].kind == "control":
+        from lop.rl.loop import ControlLoop  # which is built on Loop
+
+        return ControlLoop(config, folder, progress, summaries)
+    return Loop(build(config), folder, progress, summaries)
 
 
 class Loop:
@@ -122,9 +132,10 @@ class Loop:
     def _end(self, task: Task, started: float) -> None:
         after = self.dashboard.after(task) if self.config.run.diagnostics else {}
         self._keep_weights(task, "after")
+        row = self._task_row(task)
         if self.summaries and after:
-            print(format_summary(task.index, self.before, after), flush=True)
-        self._write_rows(task, after, time.monotonic() - started)
+            print(format_summary(task.index, self.before, after, self._scores(row, after)), flush=True)
+        self._write_rows(task, row, after, time.monotonic() - started)
         self.learner.end_task(task)
         self.before = None
         self.position |= {"task": task.index + 1, "epoch": 0, "step": 0, "bin": 0, "diverged_step": -1}
@@ -158,11 +169,18 @@ class Loop:
             self.experiment.reset_network(self.position["resets"])
         return self.config.run.on_divergence
 
-    def _write_rows(self, task: Task, after: dict, seconds: float) -> None:
+    def _task_row(self, task: Task) -> dict:
+        """What the task's row says beside the diagnostics."""
         online = self.online.close_task()
         row = {"task": task.index, "steps": self.position["total"]}
         row |= {f"online_{name}": online[name] for name in ("accuracy", "loss")}
-        row["diverged_step"] = self.position["diverged_step"]
+        return {**row, "diverged_step": self.position["diverged_step"]}
+
+    def _scores(self, row: dict, after: dict) -> dict[str, float]:
+        """The first line of the printed summary."""
+        return {name: after[name] for name in ("loss", "train_acc", "test_acc")}
+
+    def _write_rows(self, task: Task, row: dict, after: dict, seconds: float) -> None:
         phases = {"before": self.before, "after": after}
         for phase, values in phases.items():
             row |= {f"{name}_{phase}": value for name, value in values.items() if isinstance(value, int | float)}

@@ -12,15 +12,17 @@ _ROWS = (
 )
 
 
-def format_summary(task_index: int, before: dict, after: dict) -> str:
+def format_summary(task_index: int, before: dict, after: dict, scores: dict[str, float] | None = None) -> str:
     """The summary of one task from the dashboard's values before and after it, without a final line break.
 
-    Loss and accuracies are those after the task. A value that could not be computed prints as nan.
+    scores: the first line, in place of the loss and accuracies after the task. A value that could not be computed
+    prints as nan.
     """
-    scores = "  |  ".join(f"{name}: {after[name]:.4f}" for name in ("loss", "train_acc", "test_acc"))
+    scores = scores or {name: after[name] for name in ("loss", "train_acc", "test_acc")}
+    line = "  |  ".join(f"{name}: {value:.4f}" for name, value in scores.items())
     rows = [_row(name, f"{before[name]:{form}} -> {after[name]:{form}}") for name, form in _ROWS]
     rows.insert(1, _row("ntk_churn", f"{after['ntk_churn']:.6f}"))
-    return "\n".join([RULE, f"  Task {task_index} Summary", RULE, f"  {scores}", *rows, RULE])
+    return "\n".join([RULE, f"  Task {task_index} Summary", RULE, f"  {line}", *rows, RULE])
 
 
 def _row(name: str, value: str) -> str:
