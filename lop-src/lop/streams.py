@@ -76,7 +76,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "tiny_imagenet": Benchmark(
         ClassSubsets,
         family="imagenet",
-        configs="imagenet/cfg",
+        configs="imagenet/cfg/tiny_imagenet",
         defaults={"dataset": "tiny_imagenet", "num_tasks": 100, "classes_per_task": 10, "epochs": 25, "resize": 32},
         net={"name": "convnet"},
     ),
@@ -89,13 +89,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     "random_label_mnist": Benchmark(
         RandomLabels,
         family="labels",
-        configs="random_labels/cfg",
+        configs="random_labels/cfg/mnist",
         net={"name": "mlp", "hidden": [100, 100]},
     ),
     "random_label_cifar": Benchmark(
         RandomLabels,
         family="labels",
-        configs="random_labels/cfg",
+        configs="random_labels/cfg/cifar",
         defaults={"dataset": "cifar10"},
         net={"name": "cnn"},
     ),
