@@ -63,9 +63,9 @@ class SlipperyFriction(gymnasium.Wrapper if gymnasium else object):
         self.steps += 1
         return self.env.step(action)
 
-    def reset(self, **options):
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
         self._set(self.steps // self.change_every)
-        return self.env.reset(**options)
+        return self.env.reset(seed=seed, options=options)
 
     def _set(self, k: int) -> None:
         if k != self.changes:

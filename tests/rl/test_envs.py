@@ -1,0 +1,148 @@
+"""Environments: the slippery worlds, the pool, and states that go on bit-identically."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+gymnasium = pytest.importorskip("gymnasium")
+mujoco = pytest.importorskip("mujoco")
+
+from gymnasium.utils.env_checker import check_env  # noqa: E402
+
+from lop.envs.pool import EnvPool  # noqa: E402
+from lop.envs.slippery import SlipperyFriction, friction  # noqa: E402
+from lop.utils.errors import UserError  # noqa: E402
+
+
+@pytest.mark.parametrize("name", ["lop/SlipperyAnt-v5", "lop/SlipperyHopper-v5", "lop/SlipperyWalker2d-v4"])
+@pytest.mark.filterwarnings("ignore")
+def test_slippery_environments_pass_gymnasiums_own_check(name):
+    env = gymnasium.make(name)
+    assert env.spec.max_episode_steps == 1000
+    check_env(env.unwrapped, skip_render_check=True)
+    # the wrapper itself, which `unwrapped` leaves out
+    slippery = gymnasium.make(name, disable_env_checker=True).env.env
+    assert isinstance(slippery, SlipperyFriction)
+    check_env(slippery, skip_render_check=True)
+
+
+def test_friction_is_log_uniform_in_its_range_and_pure_in_seed_and_number():
+    values = [friction(seed, k) for seed in range(20) for k in range(1, 101)]
+    assert min(values) >= 0.02
+    assert max(values) <= 2.0
+    # log-uniform: the median is the geometric mean of the ends, a quarter lies below low * (high/low)^(1/4)
+    assert np.median(np.log(values)) == pytest.approx(math.log(0.2), abs=0.15)
+    assert np.mean(np.array(values) < 0.02 * 100**0.25) == pytest.approx(0.25, abs=0.04)
+    assert friction(3, 7) == friction(3, 7)
+    assert len({friction(0, 1), friction(0, 2), friction(1, 1)}) == 3
+
+
+def test_friction_changes_at_the_first_episode_end_after_each_period_and_in_place():
+    env = SlipperyFriction(gymnasium.make("Hopper-v5", max_episode_steps=-1), change_every=10, seed=5)
+    model, own = env.unwrapped.model, env.unwrapped.model.geom_friction.copy()
+    env.reset(seed=0)
+    zero = np.zeros(env.action_space.shape)
+    for _ in range(10):
+        env.step(zero)
+        assert np.array_equal(model.geom_friction, own)  # the episode goes on: nothing changes yet
+    env.reset()
+    assert model is env.unwrapped.model
+    assert np.all(model.geom_friction[:, 0] == friction(5, 1))
+    assert np.array_equal(model.geom_friction[:, 1:], own[:, 1:])  # torsional and rolling friction stay
+    for _ in range(9):
+        env.step(zero)
+    env.reset(seed=0)
+    assert env.friction == friction(5, 1)
+    env.step(zero)
+    env.reset()
+    assert env.friction == friction(5, 2)
+
+
+def play(pool: EnvPool, steps: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    seen = []
+    for _ in range(steps):
+        pool.step(rng.uniform(-1, 1, (len(pool.envs), pool.num_actions)).astype(np.float32))
+        seen += [pool.observations.copy(), pool.rewards.copy(), pool.terminated | pool.truncated]
+    return seen
+
+
+@pytest.mark.parametrize("env", ["Ant-v5", "Hopper-v5", "Walker2d-v4"])
+def test_a_restored_pool_goes_on_bit_identically(env, tmp_path):
+    slippery = {"change_every": 60, "low": 0.02, "high": 2.0}
+    options = {"seed": 1, "time_limit": 25, "slippery": slippery}
+    one = EnvPool(env, 2, **options)
+    play(one, 67, seed=0)
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    other = EnvPool(env, 2, **options)
+    play(other, 5, seed=9)  # somewhere else
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.friction == one.friction != 1.0
+    for a, b in zip(play(one, 60, seed=2), play(other, 60, seed=2), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.take_finished() == other.take_finished() != []
+
+
+def test_pool_steps_as_gymnasium_does_and_tells_time_limits_from_falls():
+    pool = EnvPool("Hopper-v5", 1, seed=3, time_limit=30)
+    env = gymnasium.make("Hopper-v5", max_episode_steps=30)
+    # the same generator state, so the same starts
+    env.reset(seed=0)
+    env.unwrapped.np_random.bit_generator.state = pool.envs[0].unwrapped.np_random.bit_generator.state
+    env.unwrapped.set_state(pool.envs[0].unwrapped.data.qpos.copy(), pool.envs[0].unwrapped.data.qvel.copy())
+    rng, kinds, total, length = np.random.default_rng(0), set(), 0.0, 0
+    for t in range(400):
+        # asleep in the first half, so that it falls late; wild in the second, so that it falls early
+        action = rng.uniform(-1, 1, (1, 3)).astype(np.float32) * (1.0 if t > 200 else 0.01)
+        if length == 0:
+            env._elapsed_steps = 0
+        pool.step(action)
+        observation, reward, terminated, truncated, _ = env.step(action[0])
+        total, length = total + reward, length + 1
+        assert (pool.terminated[0], pool.truncated[0]) == (terminated, truncated and not terminated)
+        assert pool.rewards[0] == pytest.approx(reward, rel=1e-9)
+        if terminated or truncated:
+            kinds.add("fall" if terminated else "limit")
+            np.testing.assert_array_equal(pool.final_observations[0], observation.astype(np.float32))
+            assert pool.take_finished() == [(pytest.approx(total), length)]
+            observation, total, length = env.reset()[0], 0.0, 0
+        np.testing.assert_array_equal(pool.observations[0], observation.astype(np.float32))
+    assert kinds == {"fall", "limit"}
+
+
+def test_threads_do_not_change_the_result():
+    played = [play(EnvPool("Hopper-v5", 4, seed=0, threads=threads), 60, seed=1) for threads in (1, 3)]
+    for a, b in zip(*played, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_actions_are_clipped_to_the_bounds_unless_told_otherwise():
+    wild = np.full((1, 3), 7.0, dtype=np.float32)
+    rewards = {}
+    for clip in (True, False):
+        pool = EnvPool("Hopper-v5", 1, seed=0, clip_actions=clip)
+        pool.step(wild)
+        rewards[clip] = pool.rewards[0]
+    # the same force (MuJoCo clamps it), another control cost: 1e-3 * sum(a^2)
+    assert rewards[True] - rewards[False] == pytest.approx(1e-3 * 3 * (49 - 1))
+
+
+def test_a_diverged_policy_does_not_reach_the_simulation():
+    pool, still = EnvPool("Hopper-v5", 1, seed=0), EnvPool("Hopper-v5", 1, seed=0)
+    pool.step(np.full((1, 3), np.nan, dtype=np.float32))
+    still.step(np.zeros((1, 3), dtype=np.float32))
+    np.testing.assert_array_equal(pool.observations, still.observations)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("Hoper-v5", r"env: unknown environment 'Hoper-v5'; did you mean .*'Hopper-v5'"),
+        ("CartPole-v1", "env: CartPole-v1 is not a MuJoCo environment"),
+    ],
+)
+def test_an_environment_that_cannot_run_is_a_users_error(env, message):
+    with pytest.raises(UserError, match=message):
+        EnvPool(env, 1, seed=0)
