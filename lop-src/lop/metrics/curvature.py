@@ -53,19 +53,20 @@ def lanczos(product: HessianProduct, steps: int, generator: torch.Generator) -> 
     """
     like = product.parameters[0]
     vector = torch.randn(product.size, generator=generator, dtype=like.dtype).to(like.device)
-    basis, diagonal, off_diagonal = [vector / vector.norm()], [], []
-    for _ in range(min(steps, product.size)):
-        image = product(basis[-1])
-        diagonal.append(precise(image @ basis[-1]).item())
-        stacked = torch.stack(basis)
+    steps = min(steps, product.size)
+    basis, diagonal, off_diagonal = vector.new_empty(steps + 1, product.size), [], []
+    basis[0] = vector / vector.norm()
+    for i in range(steps):
+        image = product(basis[i])
+        diagonal.append(precise(image @ basis[i]).item())
         for _ in range(2):  # twice is enough for orthogonality to rounding (Parlett 1980)
-            image = image - stacked.T @ (stacked @ image)
+            image = image - basis[: i + 1].T @ (basis[: i + 1] @ image)
         norm = image.norm().item()
         scale = max(map(abs, diagonal + off_diagonal))
         if not norm > 10 * torch.finfo(like.dtype).eps * scale:  # an invariant subspace is complete
             break
         off_diagonal.append(norm)
-        basis.append(image / norm)
+        basis[i + 1] = image / norm
     tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
     side = torch.tensor(off_diagonal[: len(diagonal) - 1], dtype=torch.float64)
     tridiagonal += torch.diag(side, 1) + torch.diag(side, -1)
@@ -79,7 +80,7 @@ def hutchinson_trace(product: HessianProduct, probes: int, generator: torch.Gene
     like = product.parameters[0]
     samples = []
     for _ in range(probes):
-        signs = torch.randint(0, 2, (product.size,), generator=generator).to(like) * 2 - 1
+        signs = torch.randint(0, 2, (product.size,), generator=generator, dtype=like.dtype).to(like.device) * 2 - 1
         samples.append((precise(signs) * precise(product(signs))).sum())
     samples = torch.stack(samples)
     return samples.mean(), samples.std() / probes**0.5
@@ -167,9 +168,10 @@ def _trace_and_error(probe):
     "effective rank of one layer's block of the Hessian, the head's by default (after Lewandowski 2023)",
 )
 def _hessian_eff_rank(probe):
-    chosen = {layer.name: layer.incoming for layer in probe.layers}
-    module = chosen.get(probe.settings.hessian_layer, probe.net.output_layer())
-    product = HessianProduct(probe.mean_loss(probe.net(probe.x)), list(module.parameters()))
+    chosen = {layer.name: [layer.incoming] for layer in probe.layers}
+    modules = chosen.get(probe.settings.hessian_layer, probe.net.output_layers())
+    block = [p for module in modules for p in module.parameters()]
+    product = HessianProduct(probe.mean_loss(probe.net(probe.x)), block)
     return hessian_effective_rank(product, probe.generator("hessian_eff_rank"))
 
 

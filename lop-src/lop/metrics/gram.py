@@ -185,6 +185,6 @@ def _generic_gram(net: nn.Module, parameters: dict[str, Tensor], batch, scalars:
         chosen = {name: p.detach() for name, p in parameters.items()}
         gradients = torch.func.vmap(torch.func.grad(scalar), in_dims=(None, *[0] * len(batch)))(chosen, *batch)
         for gradient in gradients.values():
-            rows = precise(gradient).flatten(1)
+            rows = precise(gradient).reshape(len(gradient), -1)
             gram = gram + rows @ rows.T
     return gram

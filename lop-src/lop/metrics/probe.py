@@ -106,4 +106,5 @@ class Probe:
             ("outputs", lambda: [select_outputs(self.outputs, self.active)]),
         )
         broken = (name for name, tensors in parts if not all_finite(tensors()))
-        return f"non-finite {next(broken, 'result')}"
+        name = next(broken, None)
+        return f"non-finite {name}" if name else "the value itself is infinite or undefined"
