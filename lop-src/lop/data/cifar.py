@@ -56,14 +56,20 @@ def load_cifar(name: str, data_dir: str | os.PathLike | None, verify: bool) -> I
 
     Raises UserError when files are missing, truncated, corrupt, or (with verify) not the published ones.
     """
+    folder = find_cifar(name, data_dir)
+    if folder is None:
+        raise missing(name, [f"the folder {CIFAR[name].folder} of {CIFAR[name].archive}"], data_dir)
+    return read_cifar(name, folder, CIFAR[name], verify)
+
+
+def find_cifar(name: str, data_dir: str | os.PathLike | None) -> Path | None:
+    """The data set's folder, or None."""
     files = CIFAR[name]
     folders = cifar_folders(search_roots(data_dir), files)
     # "train" and "test" are common names: a folder counts when its path says CIFAR, or its content is published
     named = [folder for folder in folders if "cifar" in str(folder.resolve()).lower()]
     known = named or [folder for folder in folders if _published(folder, files)]
-    if not known:
-        raise missing(name, [f"the folder {files.folder} of {files.archive}"], data_dir)
-    return read_cifar(name, known[0], files, verify)
+    return known[0] if known else None
 
 
 def cifar_folders(roots: list[Path], files: CifarFiles) -> list[Path]:

@@ -15,11 +15,19 @@ CLASSES, IMAGES, SHAPE = 1000, 700, (3, 32, 32)
 
 def load_imagenet32_classes(data_dir: str | os.PathLike | None, verify: bool) -> ClassFiles:
     """The class files. verify: 1,000 of them, 700 x 3 x 32 x 32 (no checksums were published)."""
+    folder = find_imagenet32(data_dir)
+    if folder is None:
+        raise missing("imagenet32", ["the folder classes/ of 1,000 files 0.npy .. 999.npy"], data_dir)
+    return _checked(class_files("imagenet32", folder), verify)
+
+
+def find_imagenet32(data_dir: str | os.PathLike | None) -> Path | None:
+    """The folder of class files, or None."""
     for root in search_roots(data_dir):
         for folder, _, files in walk(root):
             if folder.name == "classes" and "0.npy" in files:
-                return _checked(class_files("imagenet32", folder), verify)
-    raise missing("imagenet32", ["the folder classes/ of 1,000 files 0.npy .. 999.npy"], data_dir)
+                return folder
+    return None
 
 
 def _checked(data: ClassFiles, verify: bool) -> ClassFiles:

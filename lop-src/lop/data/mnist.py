@@ -37,16 +37,20 @@ def load_mnist(name: str, data_dir: str | os.PathLike | None, verify: bool) -> I
     The two have the same file names, so that with `verify` each file is known by its content.
     Raises UserError when files are missing, truncated, corrupt, or not the published ones.
     """
-    names = [f"{file}.gz" for file in FILES]
-    folders = complete_sets(search_roots(data_dir, SYSTEM_FOLDERS[name]))
-    # identity comes first, then whoever says so by its path, then the order of the search
-    ours = sorted((rank, i) for i, paths in enumerate(folders) if (rank := _rank(name, paths)) is not None)
-    if not ours:
-        raise missing(name, names, data_dir)
-    files = folders[ours[0][1]]
+    files = find_mnist(name, data_dir)
+    if files is None:
+        raise missing(name, [f"{file}.gz" for file in FILES], data_dir)
     digests = DIGESTS[name] if verify else [None] * len(FILES)
     train, test = (read_split(files[i], files[i + 1], digests[i], digests[i + 1]) for i in (0, 2))
     return image_data(name, train, test, str(files[0].parent))
+
+
+def find_mnist(name: str, data_dir: str | os.PathLike | None) -> list[Path] | None:
+    """The data set's four files in the order of FILES, or None."""
+    folders = complete_sets(search_roots(data_dir, SYSTEM_FOLDERS[name]))
+    # identity comes first, then whoever says so by its path, then the order of the search
+    ours = sorted((rank, i) for i, paths in enumerate(folders) if (rank := _rank(name, paths)) is not None)
+    return folders[ours[0][1]] if ours else None
 
 
 def _rank(name: str, files: list[Path]) -> int | None:

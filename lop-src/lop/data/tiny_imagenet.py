@@ -31,13 +31,22 @@ def load_tiny_imagenet(data_dir: str | os.PathLike | None, verify: bool) -> Imag
     verify: the zip's MD5 and the numbers of classes and images. Raises UserError for bad or missing data.
     """
     roots = search_roots(data_dir)
-    cache = next((root / CACHE for root in roots if (root / CACHE).is_dir()), None)
+    cache = find_cache(roots)
     if cache is None:
         layout = find_layout(roots)
         if layout is None:
             raise missing("tiny_imagenet", [f"{ARCHIVE}, or its unpacked folder,"], data_dir)
         cache = build_cache(layout, Path(data_dir) if data_dir is not None else DEFAULT_DATA_DIR, verify)
     return read_npy_folder("tiny_imagenet", cache)
+
+
+def find_cache(roots: list[Path]) -> Path | None:
+    """The first complete cache in the roots themselves, or in a folder attached to a Kaggle session."""
+    for root in roots:
+        for folder, subfolders, _ in walk(root):
+            if CACHE in subfolders:
+                return folder / CACHE
+    return None
 
 
 class Layout:
