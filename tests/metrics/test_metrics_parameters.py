@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lop.metrics.gradients import gradient_cosines, zero_share
+from lop.metrics.numerics import all_finite
 from lop.metrics.trainability import trainability
 from lop.metrics.weights import distance, mean_magnitude, weight_condition, weight_effective_rank
 
@@ -93,3 +94,12 @@ def test_trainability_draws_labels_from_the_active_classes(generator):
     x = torch.randn(10, 4, generator=generator)
     reached = trainability(net, x, "cross_entropy", generator, steps=1, active=torch.tensor([7, 2]))
     assert math.isfinite(reached.item())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_entry_that_is_not_finite_is_found(bad):
+    good = torch.full((40, 50), 3e38)  # finite, though its sum is not
+    assert all_finite([good, torch.zeros(3)])
+    broken = torch.zeros(40, 50)
+    broken[39, 7] = bad
+    assert not all_finite([good, broken])
