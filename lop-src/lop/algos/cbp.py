@@ -129,9 +129,7 @@ class CBP(Intervention):
             "replaced": self.replaced,
             "running": self._statistics.running,
             "births": list(self._births),
-            "counts": [
-                {"mature": c.mature, "owed": c.owed, "growing": [list(g) for g in c.growing]} for c in self._counts
-            ],
+            "counts": counts,
             "generator": generator_state(self._generator),
             "chances": generator_state(self._chances),
         }
