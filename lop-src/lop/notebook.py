@@ -74,7 +74,9 @@ def describe(config: Config) -> str:
     """What a config says about the learner and its tasks, a line per part."""
 
     def line(part: str, section: Section) -> str:
-        options = ", ".join(f"{key} {value}" for key, value in section.options.items() if value is not None)
+        options = ", ".join(
+            f"{key} {value}" for key, value in section.options.items() if value is not None and value is not False
+        )
         return f"{part}: {section.name}" + (f" ({options})" if options else "")
 
     parts = [("benchmark", config.benchmark), ("net", config.net), ("optimizer", config.optimizer)]

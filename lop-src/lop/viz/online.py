@@ -71,7 +71,7 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -
     for label, style in label_styles(online, baselines).items():
         draw_mean(ax, online[online["label"] == label], "step", column, label=label, **(style | {"marker": ""}))
     ends = np.sort(online.groupby("task")["step"].max().to_numpy())
-    if len(ends) <= 40:
+    if len(ends) <= 20:
         for step in ends[:-1]:
             ax.axvline(step, color="#c8c8c8", linewidth=0.8, zorder=0)
     ax.set_xlabel("Step (updates since the start)")
