@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.optimizers.base import Closure
-from lop.optimizers.curvature import CurvatureOptimizer
-from lop.optimizers.multi_tensor import blocks, power
+from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators
+from lop.optimizers.multi_tensor import blocks
 
 
 def _spatial_mean(diagonal: Tensor) -> Tensor:
@@ -60,29 +59,30 @@ class AdaHessian(CurvatureOptimizer):
             seed=seed,
         )
 
-    def _step(self, closure: Closure) -> Tensor:
-        refresh = self.refresh_due
-        loss, params, grads = self._differentiate(closure, create_graph=refresh)
-        if refresh:
-            self._refresh(params, self._diagonal(params, grads))
-            grads = [g.detach() for g in grads]
-        params, grads = self._known(params, self._clipped(grads))
-        for group, (step,), members, gradients in self._cohorts(params, grads):
-            states = [self.state[p] for p in members]
-            columns = ([s[name] for s in states] for name in ("exp_avg", "exp_avg_sq", "diagonal_sq"))
+    def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
+        params, grads = self._ready(params, grads)
+        for group, (step, _), members, gradients in self._cohorts(params, grads):
+            columns = self._columns(members, "exp_avg", "exp_avg_sq", "diagonal_sq")
             for piece in blocks(members, gradients, *columns):
-                _update(*piece, group, step)
-        return loss
+                _update(*piece, group=group, step=step, refreshed=self.refresh_due)
+
+    def _scalars(self, state: dict[str, Any]) -> tuple:
+        return state["step"], WEIGHT in state
+
+    def _before_reset(self, param: Tensor, state: dict[str, Any]) -> None:
+        if WEIGHT not in state:
+            beta2 = self._group_of(param)["betas"][1]
+            state[WEIGHT] = torch.full_like(param, 1 - beta2 ** state["step"])
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
-        averaged = {p: group["spatial_averaging"] for group in self.param_groups for p in group["params"]}
         for p, d in zip(params, diagonal, strict=True):
             state = self.state[p]
             if not state:
                 state["step"] = 0
                 for name in ("exp_avg", "exp_avg_sq", "diagonal_sq"):
                     state[name] = torch.zeros_like(p)
-            d = _spatial_mean(d) if averaged[p] else d
+            if self._group_of(p)["spatial_averaging"]:
+                d = _spatial_mean(d)
             torch.mul(d, d, out=state["diagonal_sq"])
 
 
@@ -92,17 +92,18 @@ def _update(
     exp_avg: list[Tensor],
     exp_avg_sq: list[Tensor],
     diagonal_sq: list[Tensor],
+    weights: list[Tensor] | None = None,
+    *,
     group: dict[str, Any],
     step: int,
+    refreshed: bool,
 ) -> None:
     lr, (beta1, beta2) = group["lr"], group["betas"]
     if group["weight_decay"]:
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
     torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
-    # the correction c of v goes into eps and the step: lr m / ((v/c)^e + eps) = lr c^e m / (v^e + c^e eps)
-    exponent = group["hessian_power"] / 2
-    scale = (1 - beta2**step) ** exponent
-    denominator = power(exp_avg_sq, exponent)
-    torch._foreach_add_(denominator, group["eps"] * scale)
+    if weights is not None:
+        advance_weights(weights, beta2, 1, refreshed=refreshed)
+    denominator, scale = denominators(exp_avg_sq, group["hessian_power"] / 2, group["eps"], 1 - beta2**step, weights)
     torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))

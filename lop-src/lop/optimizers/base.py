@@ -45,7 +45,10 @@ class Pass(NamedTuple):
 
 
 class ClosureOptimizer(Optimizer):
-    """Base of all optimizers. A subclass implements `_step(closure) -> loss` with the helpers below.
+    """Base of all optimizers. A subclass implements `_apply(params, grads)`, and more where it needs more.
+
+    A step is two halves: `_evaluate(closure)` differentiates the loss where the parameters are now, `_apply` moves
+    them. Sharpness-aware methods make the first half at perturbed parameters.
 
     model_or_params: the net (then BatchNorm statistics are updated by the first forward pass of a step only), its
         parameters, or parameter groups.
@@ -61,6 +64,12 @@ class ClosureOptimizer(Optimizer):
     moments: ClassVar[tuple[str, ...]] = ()
     """Names of the per-entry running averages in `state[param]`: what `fade` scales."""
 
+    needs_model: ClassVar[bool] = False
+    """Whether parameters alone are not enough."""
+
+    single_pass: bool = True
+    """Whether a step is one `_evaluate` and one `_apply`, so that SAM can make the first at perturbed parameters."""
+
     def __init__(
         self,
         model_or_params: nn.Module | Iterable,
@@ -72,6 +81,8 @@ class ClosureOptimizer(Optimizer):
         if max_grad_norm is not None:
             check_at_least("max_grad_norm", max_grad_norm, 0, strict=True)
         self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
+        if self.needs_model and self.model is None:
+            raise UserError(f"{type(self).__name__} needs the model: pass the net instead of its parameters")
         self.max_grad_norm = max_grad_norm
         self.steps = 0
         params = list(self.model.parameters() if self.model is not None else model_or_params)
@@ -96,15 +107,23 @@ class ClosureOptimizer(Optimizer):
         return loss
 
     def _step(self, closure: Closure) -> Tensor:
+        loss, params, grads = self._evaluate(closure)
+        self._apply(params, grads)
+        return loss
+
+    def _evaluate(self, closure: Closure) -> Pass:
+        """The gradients, and whatever else the update wants to know, at the current parameters."""
+        return self._differentiate(closure)
+
+    def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
+        """Update the parameters. `grads` must not be changed in place: autograd may share them."""
         raise NotImplementedError
 
     def _forward(self, closure: Closure, params: Sequence[Tensor]) -> Tensor:
         """The loss with its graph, checked."""
         with torch.enable_grad():
             loss = closure()
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
+        self._check_scalar(loss)
         if any(p.grad is not None for p in params):
             raise UserError(
                 "closure must not call backward(): .grad is set, but the optimizer differentiates the loss itself "
@@ -114,20 +133,35 @@ class ClosureOptimizer(Optimizer):
             raise UserError("closure returned a loss without a graph: do not detach it or compute it under no_grad")
         return loss
 
-    def _differentiate(self, closure: Closure, *, create_graph: bool = False) -> Pass:
+    def _check_scalar(self, loss: Any) -> None:
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
+
+    def _loss_only(self, closure: Closure) -> Tensor:
+        """A forward pass without a graph."""
+        loss = closure()
+        self._check_scalar(loss)
+        return loss
+
+    def _differentiate(self, closure: Closure, *, create_graph: bool = False, retain_graph: bool = False) -> Pass:
         """Forward pass and gradient. With `create_graph` the gradients can be differentiated again."""
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         loss = self._forward(closure, params)
-        try:
-            grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
-        except RuntimeError as error:
-            if "second time" in str(error):
-                raise UserError("closure must not call backward(): the graph of its loss is already freed") from error
-            raise
+        grads = self._gradients(loss, params, create_graph=create_graph, retain_graph=create_graph or retain_graph)
         if any(g is None for g in grads):
             reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
             params, grads = [p for p, _ in reached], [g for _, g in reached]
         return Pass(loss.detach(), params, list(grads))
+
+    @staticmethod
+    def _gradients(loss: Tensor, inputs: Sequence, **options: bool) -> tuple[Tensor | None, ...]:
+        try:
+            return torch.autograd.grad(loss, inputs, allow_unused=True, **options)
+        except RuntimeError as error:
+            if "second time" in str(error):
+                raise UserError("closure must not call backward(): the graph of its loss is already freed") from error
+            raise
 
     def _clipped(self, grads: list[Tensor]) -> list[Tensor]:
         if self.max_grad_norm is None or not grads:
@@ -188,6 +222,9 @@ class ClosureOptimizer(Optimizer):
                 rows = [place[p] for p in members if key_of[p] == key]
                 yield group, key, [params[i] for i in rows], *([column[i] for i in rows] for column in columns)
 
+    def _group_of(self, param: Tensor) -> dict[str, Any]:
+        return next(group for group in self.param_groups if any(p is param for p in group["params"]))
+
     def _scalars(self, state: dict[str, Any]) -> tuple:
         """The numbers in a parameter's state that its update depends on."""
         return (state["step"],)
@@ -230,6 +267,7 @@ class ClosureOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self._restore_dtypes(state_dict)
         self.steps = state_dict["steps"]
         saved = state_dict["generator"]
         if saved["device"] == self.generator.device.type:
@@ -240,6 +278,14 @@ class ClosureOptimizer(Optimizer):
                 "the probes continue with other random numbers",
                 stacklevel=2,
             )
+
+    def _restore_dtypes(self, state_dict: dict[str, Any]) -> None:
+        """torch casts loaded state to the parameter's dtype; what was kept more precisely must stay so."""
+        ours = [p for group in self.param_groups for p in group["params"]]
+        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for p, i in zip(ours, ids, strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                self.state[p][name] = _like_saved(self.state[p][name], value)
 
     def __getstate__(self) -> dict[str, Any]:
         own = own_attributes(self)
@@ -253,3 +299,12 @@ class ClosureOptimizer(Optimizer):
             self.generator = torch.Generator(device=device)
             self.generator.set_state(values)
         super().__setstate__(state)
+
+
+def _like_saved(loaded: Any, saved: Any) -> Any:
+    """The loaded value where it has the saved one's dtypes, else the saved one on the loaded one's device."""
+    if isinstance(saved, Tensor):
+        return loaded if loaded.dtype == saved.dtype else saved.to(loaded.device)
+    if isinstance(saved, dict):
+        return {key: _like_saved(loaded[key], value) for key, value in saved.items()}
+    return loaded

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.optimizers.base import ClosureOptimizer
-from lop.optimizers.multi_tensor import random_signs
+from lop.optimizers.base import Closure, ClosureOptimizer, Pass
+from lop.optimizers.multi_tensor import Tensors, power, random_signs
 from lop.optimizers.options import check_count
 from lop.utils.errors import UserError
 
@@ -77,14 +77,63 @@ class CurvatureOptimizer(ClosureOptimizer):
         """Whether the next step refreshes the curvature."""
         return self.steps % self.lazy_hessian == 0
 
-    def _diagonal(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor]:
-        return hutchinson_diagonal(params, grads, self.generator, self.n_samples)
+    def _evaluate(self, closure: Closure) -> Pass:
+        """The gradients and, on its schedule, the curvature at the current parameters."""
+        if not self.refresh_due:
+            return self._differentiate(closure)
+        loss, params, grads = self._differentiate(closure, create_graph=True)
+        self._refresh(params, hutchinson_diagonal(params, grads, self.generator, self.n_samples))
+        return Pass(loss, params, [g.detach() for g in grads])
 
-    def _known(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Without the parameters that wait for their first curvature estimate; counts the others' step."""
+    def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
+        """Take in a new estimate (which may be overwritten); creates the state of parameters that have none."""
+        raise NotImplementedError
+
+    def _ready(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Clipped, without the parameters that wait for their first curvature estimate; counts the others' step."""
+        grads = self._clipped(grads)
         if not all(self.state[p] for p in params):
             known = [(p, g) for p, g in zip(params, grads, strict=True) if self.state[p]]
             params, grads = [p for p, _ in known], [g for _, g in known]
         for p in params:
             self.state[p]["step"] += 1
         return params, grads
+
+    def _columns(self, params: list[Tensor], *names: str) -> list[list[Tensor]]:
+        """The named state tensors of the parameters; with the curvature weights where a reset created them."""
+        states = [self.state[p] for p in params]
+        if states and WEIGHT in states[0]:
+            names = (*names, WEIGHT)
+        return [[state[name] for state in states] for name in names]
+
+
+WEIGHT = "curvature_weight"
+"""State of a parameter some of whose entries were reset: how much of the running average each entry has, its bias
+correction. One number per parameter serves as long as nothing is reset; after a reset it would divide a curvature
+near 0 by a correction near 1, and the reset entries would take steps many orders too large."""
+
+
+def advance_weights(weights: Tensors, beta2: float, steps: int, *, refreshed: bool) -> None:
+    """The weights after `steps` more of the average; entries just reset start at the next refresh, as if at step 1."""
+    for weight in weights:
+        started = 1 - beta2 if refreshed else 0.0
+        weight.copy_(torch.where(weight > 0, 1 - (1 - weight) * beta2**steps, started))
+
+
+def denominators(
+    curvature: Tensors, exponent: float, eps: float, correction: float, weights: Tensors | None
+) -> tuple[list[Tensor], float]:
+    """(curvature / correction)^exponent + eps, times the returned scale: (new tensors, scale).
+
+    With `weights` in place of the one correction; an entry of weight 0 has no curvature yet, and gets an infinite
+    denominator: it waits.
+    """
+    if weights is None:
+        scale = correction**exponent
+        result = power(curvature, exponent)
+    else:
+        scale = 1.0
+        known = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, weights, strict=True)]
+        result = power(known, exponent)
+    torch._foreach_add_(result, eps * scale)
+    return result, scale

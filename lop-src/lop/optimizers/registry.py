@@ -11,8 +11,11 @@ from torch.optim import Optimizer
 
 from lop.optimizers.adahessian import AdaHessian
 from lop.optimizers.base import ClosureOptimizer
-from lop.optimizers.sassha import Sassha
-from lop.optimizers.sophia import SophiaH
+from lop.optimizers.kfac import KFAC
+from lop.optimizers.sam import ASAM, SAM
+from lop.optimizers.sassha import MSassha, Sassha
+from lop.optimizers.shampoo import Shampoo
+from lop.optimizers.sophia import SophiaG, SophiaH
 from lop.optimizers.torch_adapter import AdaptedOptimizer
 from lop.utils.errors import UserError, lookup, near_matches
 
@@ -21,6 +24,12 @@ OWN: dict[str, type[ClosureOptimizer]] = {
     "sophiah": SophiaH,
     "sophia": SophiaH,
     "sassha": Sassha,
+    "msassha": MSassha,
+    "sophiag": SophiaG,
+    "kfac": KFAC,
+    "shampoo": Shampoo,
+    "sam": SAM,
+    "asam": ASAM,
 }
 """The optimizers written here. A new one is one file in this package and one line in this table."""
 

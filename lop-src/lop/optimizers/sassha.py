@@ -1,4 +1,4 @@
-"""Sassha: sharpness-aware steps scaled by the Hessian's diagonal."""
+"""Sassha: sharpness-aware steps scaled by the Hessian's diagonal; M-Sassha: the same with one gradient per step."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure
-from lop.optimizers.curvature import CurvatureOptimizer
-from lop.optimizers.multi_tensor import blocks, power
+from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators
+from lop.optimizers.multi_tensor import blocks
 from lop.optimizers.options import check_at_least
 from lop.optimizers.perturbation import ascent
+from lop.optimizers.schedules import Schedule, Shape
 
 
 class Sassha(CurvatureOptimizer):
@@ -19,10 +20,13 @@ class Sassha(CurvatureOptimizer):
     adaptive: the norm is that of abs(p) * g, and e is scaled by p^2 (as in ASAM). At p + e: m = b1 m + (1-b1) g; on
     refresh h = b2 h + (1-b2) abs(d), and c = 1 - b2^t of that step is kept; then
     p -= lr/(1-b1^t) * m / (h^k / c^k + eps), k: hessian_power. Weight decay is decoupled.
+    rho_schedule, hessian_power_schedule: constant, linear or cosine, from the first value to rho_end and
+    hessian_power_end within schedule_steps steps. max_grad_norm clips the gradient at p + e.
     Shin et al. (2025), "SASSHA: Sharpness-aware adaptive second-order optimization with stable Hessian approximation".
     """
 
     moments = ("exp_avg", "hessian")
+    single_pass = False
 
     def __init__(
         self,
@@ -37,6 +41,11 @@ class Sassha(CurvatureOptimizer):
         hessian_power: float = 0.5,
         lazy_hessian: int = 10,
         n_samples: int = 1,
+        rho_schedule: Shape = "constant",
+        rho_end: float | None = None,
+        hessian_power_schedule: Shape = "constant",
+        hessian_power_end: float | None = None,
+        schedule_steps: int | None = None,
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
@@ -58,45 +67,68 @@ class Sassha(CurvatureOptimizer):
             max_grad_norm=max_grad_norm,
             seed=seed,
         )
+        self.rho_schedule = Schedule("rho", rho, rho_schedule, rho_end, schedule_steps)
+        self.power_schedule = Schedule(
+            "hessian_power", hessian_power, hessian_power_schedule, hessian_power_end, schedule_steps
+        )
 
     def _step(self, closure: Closure) -> Tensor:
         loss, params, grads = self._differentiate(closure)
-        with self._perturbed(params, ascent(params, grads, self.rho, adaptive=self.adaptive)):
-            del grads
-            params, grads = self._curved_pass(closure)
-        self._descend(params, grads)
+        with self._perturbed(params, self._ascent(params, grads)):
+            del grads  # as large as the parameters, and no longer needed
+            _, params, grads = self._evaluate(closure)
+        self._apply(params, grads)
         return loss
 
-    def _curved_pass(self, closure: Closure) -> tuple[list[Tensor], list[Tensor]]:
-        """The gradient where the parameters are now, and, on its schedule, the curvature."""
-        refresh = self.refresh_due
-        _, params, grads = self._differentiate(closure, create_graph=refresh)
-        if refresh:
-            self._refresh(params, self._diagonal(params, grads))
-            grads = [g.detach() for g in grads]
-        return params, grads
+    def _ascent(self, params: list[Tensor], directions: list[Tensor]) -> list[Tensor]:
+        return ascent(params, directions, self.rho * self.rho_schedule(self.steps), adaptive=self.adaptive)
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
         for p in params:
             if not self.state[p]:
                 self.state[p].update(step=0, correction=0.0, exp_avg=torch.zeros_like(p), hessian=torch.zeros_like(p))
-        for group, (step, _), members, estimates in self._cohorts(params, diagonal):
+        for group, (step, _, _), members, estimates in self._cohorts(params, diagonal):
             beta2 = group["betas"][1]
-            for hessian, d in blocks([self.state[p]["hessian"] for p in members], estimates):
+            hessians, *weights = self._columns(members, "hessian")
+            for hessian, d in blocks(hessians, estimates):
                 torch._foreach_abs_(d)
                 torch._foreach_lerp_(hessian, d, 1 - beta2)
+            for weight in weights:
+                advance_weights(weight, beta2, self.lazy_hessian, refreshed=True)
             for p in members:
                 self.state[p]["correction"] = 1 - beta2 ** (step + 1)
 
     def _scalars(self, state: dict[str, Any]) -> tuple:
-        return state["step"], state["correction"]
+        return state["step"], state["correction"], WEIGHT in state
 
-    def _descend(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        params, grads = self._known(params, self._clipped(grads))
-        for group, (step, correction), members, gradients in self._cohorts(params, grads):
-            states = [self.state[p] for p in members]
-            for piece in blocks(members, gradients, [s["exp_avg"] for s in states], [s["hessian"] for s in states]):
-                _update(*piece, group, step, correction)
+    def _before_reset(self, param: Tensor, state: dict[str, Any]) -> None:
+        if WEIGHT not in state:
+            state[WEIGHT] = torch.full_like(param, state["correction"])
+
+    def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
+        params, grads = self._ready(params, grads)
+        multiple = self.power_schedule(self.steps)
+        for group, (step, correction, _), members, gradients in self._cohorts(params, grads):
+            exponent = group["hessian_power"] * multiple
+            for piece in blocks(members, gradients, *self._columns(members, "exp_avg", "hessian")):
+                _update(*piece, group=group, exponent=exponent, step=step, correction=correction)
+
+
+class MSassha(Sassha):
+    """Sassha with the perturbation along the momentum of the previous step: e = rho * m / norm(m).
+
+    One gradient evaluation per step: the forward pass at p only tells the loss (and updates BatchNorm statistics).
+    The first step is not perturbed. Shin et al. (2025).
+    """
+
+    def _step(self, closure: Closure) -> Tensor:
+        loss = self._loss_only(closure)
+        moving = [p for group in self.param_groups for p in group["params"] if p.requires_grad and self.state.get(p)]
+        values = self._ascent(moving, [self.state[p]["exp_avg"] for p in moving]) if moving else []
+        with self._perturbed(moving, values):
+            _, params, grads = self._evaluate(closure)
+        self._apply(params, grads)
+        return loss
 
 
 def _update(
@@ -104,7 +136,10 @@ def _update(
     grads: list[Tensor],
     exp_avg: list[Tensor],
     hessian: list[Tensor],
+    weights: list[Tensor] | None = None,
+    *,
     group: dict[str, Any],
+    exponent: float,
     step: int,
     correction: float,
 ) -> None:
@@ -112,8 +147,5 @@ def _update(
     if group["weight_decay"]:
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    # c^k goes into eps and the step: lr m / (h^k / c^k + eps) = lr c^k m / (h^k + c^k eps)
-    scale = correction ** group["hessian_power"]
-    denominator = power(hessian, group["hessian_power"])
-    torch._foreach_add_(denominator, group["eps"] * scale)
+    denominator, scale = denominators(hessian, exponent, group["eps"], correction, weights)
     torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from lop.optimizers.base import Closure
+from lop.optimizers.base import Closure, Pass
 from lop.optimizers.curvature import CurvatureOptimizer
 from lop.optimizers.multi_tensor import blocks
+from lop.utils.errors import UserError
 
 
 class SophiaH(CurvatureOptimizer):
@@ -51,25 +53,6 @@ class SophiaH(CurvatureOptimizer):
             seed=seed,
         )
 
-    def _step(self, closure: Closure) -> Tensor:
-        refresh = self.refresh_due
-        loss, params, grads = self._differentiate(closure, create_graph=refresh)
-        if refresh:
-            self._refresh(params, self._diagonal(params, grads))
-            grads = [g.detach() for g in grads]
-        self._descend(params, grads)
-        return loss
-
-    def _descend(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        params, grads = self._known(params, self._clipped(grads))
-        for group, _, members, gradients in self._cohorts(params, grads):
-            states = [self.state[p] for p in members]
-            for piece in blocks(members, gradients, [s["exp_avg"] for s in states], [s["hessian"] for s in states]):
-                _update(*piece, group)
-
-    def _scalars(self, state: dict[str, Any]) -> tuple:
-        return ()
-
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
         for p in params:
             if not self.state[p]:
@@ -77,6 +60,54 @@ class SophiaH(CurvatureOptimizer):
         for group, _, members, estimates in self._cohorts(params, diagonal):
             for hessian, d in blocks([self.state[p]["hessian"] for p in members], estimates):
                 torch._foreach_lerp_(hessian, d, 1 - group["betas"][1])
+
+    def _scalars(self, state: dict[str, Any]) -> tuple:
+        return ()  # no bias correction, so the update does not depend on the step
+
+    def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
+        params, grads = self._ready(params, grads)
+        for group, _, members, gradients in self._cohorts(params, grads):
+            for piece in blocks(members, gradients, *self._columns(members, "exp_avg", "hessian")):
+                _update(*piece, group)
+
+
+class SophiaG(SophiaH):
+    """SophiaH with the Gauss-Newton-Bartlett estimate: h = B * g_hat^2, B the batch size.
+
+    g_hat: gradient of the mean cross-entropy with labels drawn from the net's own softmax, so the net's output must
+    be (batch, classes) logits. They are taken from the net's last forward pass in the closure, before any masking
+    done outside it. n_samples: draws of the labels. One more backward pass on refresh, no second derivatives.
+    Needs the model. Liu et al. (2024), algorithm 2.
+    """
+
+    needs_model = True
+
+    def _evaluate(self, closure: Closure) -> Pass:
+        if not self.refresh_due:
+            return self._differentiate(closure)
+        outputs: list[Tensor] = []
+        handle = self.model.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        try:
+            loss, params, grads = self._differentiate(closure, retain_graph=True)
+        finally:
+            handle.remove()
+        if not outputs or outputs[-1].ndim != 2:
+            raise UserError("closure must call the model, and its output must be (batch, classes) logits, for sophiag")
+        self._refresh(params, self._gauss_newton_bartlett(params, outputs[-1]))
+        return Pass(loss, params, grads)
+
+    def _gauss_newton_bartlett(self, params: list[Tensor], logits: Tensor) -> list[Tensor]:
+        estimates = [torch.zeros_like(p) for p in params]
+        probabilities = logits.detach().softmax(dim=1)
+        for sample in range(self.n_samples):
+            labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1)
+            with torch.enable_grad():
+                loss = cross_entropy(logits, labels)
+            grads = torch.autograd.grad(
+                loss, params, retain_graph=sample + 1 < self.n_samples, allow_unused=True, materialize_grads=True
+            )
+            torch._foreach_addcmul_(estimates, grads, grads, value=len(logits) / self.n_samples)
+        return estimates
 
 
 def _update(

@@ -1,13 +1,14 @@
 """Gives every `torch.optim` class the closure protocol of this package."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lop.optimizers.base import Closure, ClosureOptimizer, own_attributes
+from lop.optimizers.base import Closure, ClosureOptimizer, Pass, own_attributes
 from lop.optimizers.options import check_values
 from lop.utils.errors import UserError
 
@@ -42,6 +43,7 @@ class AdaptedOptimizer(ClosureOptimizer):
             self.base = optimizer_class(self.param_groups, **hyperparameters)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"{optimizer_class.__name__}: {error}") from error
+        self.single_pass = optimizer_class is not torch.optim.LBFGS
         self._share()
 
     def _share(self) -> None:
@@ -56,34 +58,44 @@ class AdaptedOptimizer(ClosureOptimizer):
             Optimizer.add_param_group(self, param_group)
 
     def _step(self, closure: Closure) -> Tensor:
-        losses: list[Tensor] = []
-        reached: list[Tensor] = []
+        if not self.single_pass:
+            return self._line_search(closure)
+        return super()._step(closure)
 
-        def forget_gradients() -> None:
-            for p in reached:
+    def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
+        with self._gradients_set(params, self._clipped(grads)):
+            self.base.step()
+
+    @contextmanager
+    def _gradients_set(self, params: list[Tensor], grads: list[Tensor]) -> Iterator[None]:
+        """`.grad` holds the gradients, for the wrapped optimizer only."""
+        try:
+            for p, g in zip(params, grads, strict=True):
+                p.grad = g
+            yield
+        finally:
+            for p in params:
                 p.grad = None
-            reached.clear()
 
-        def differentiated() -> Tensor:
-            """What the wrapped optimizer expects of a closure: the loss, and gradients in `.grad`."""
-            forget_gradients()
-            with torch.no_grad():
-                if losses:
-                    with self._frozen_statistics():
-                        loss, params, grads = self._differentiate(closure)
-                else:
-                    loss, params, grads = self._differentiate(closure)
-                for p, g in zip(params, self._clipped(grads), strict=True):
+    def _line_search(self, closure: Closure) -> Tensor:
+        """L-BFGS evaluates several points in a step, by itself; the first one is where the parameters are."""
+        passes: list[Pass] = []
+
+        def evaluated() -> Tensor:
+            with torch.no_grad(), self._frozen_statistics() if passes else nullcontext():
+                for p in passes[-1].params if passes else ():
+                    p.grad = None
+                passes.append(self._evaluate(closure))
+                for p, g in zip(passes[-1].params, self._clipped(passes[-1].grads), strict=True):
                     p.grad = g
-            reached.extend(params)
-            losses.append(loss)
-            return loss
+            return passes[-1].loss
 
         try:
-            self.base.step(differentiated)
+            self.base.step(evaluated)
         finally:
-            forget_gradients()
-        return losses[0]
+            for p in passes[-1].params if passes else ():
+                p.grad = None
+        return passes[0].loss
 
     @torch.no_grad()
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
@@ -95,8 +107,7 @@ class AdaptedOptimizer(ClosureOptimizer):
         super().reset_entries(param, mask)
         state = self.state.get(param, {})
         if "step_size" in state:
-            lr = next(g["lr"] for g in self.param_groups if any(p is param for p in g["params"]))
-            state["step_size"].masked_fill_(mask, lr)
+            state["step_size"].masked_fill_(mask, self._group_of(param)["lr"])
 
     @torch.no_grad()
     def fade(self, factor: float) -> None:

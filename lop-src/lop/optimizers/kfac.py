@@ -1,0 +1,191 @@
+"""K-FAC: natural gradient with a Kronecker-factored curvature per layer."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from lop.optimizers.base import Closure, ClosureOptimizer, Pass
+from lop.optimizers.kfac_factors import (
+    Direction,
+    LayerPass,
+    forget_rows,
+    invert_factors,
+    natural_gradient,
+    new_state,
+    thin,
+    update_factors,
+)
+from lop.optimizers.kfac_layers import Call, input_rows, output_rows, recorded_calls, supported_layers, weight_uses
+from lop.optimizers.options import check_at_least, check_count, check_decay
+
+ADAPT_INTERVAL = 5
+ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19/20)^interval
+
+
+class KFAC(ClosureOptimizer):
+    """Every Linear and Conv2d: p -= lr * (G + sqrt(damping) I)^-1 dW (A + sqrt(damping) I)^-1; the rest: SGD.
+
+    The loss must be the MEAN over the batch. With x a sample's layer input (a 1 appended for the bias) and s the
+    gradient of that sample's own loss with respect to the layer's output (batch size times the gradient of the mean
+    loss): A = E[x x^T], G = E[s s^T], dW the gradient of the mean loss. So factors and step do not depend on the
+    batch size. A layer applied at T positions (convolution) has A = E[sum_t x_t x_t^T] and
+    G = E[sum_t s_t s_t^T] / T (Grosse & Martens, 2016). s comes from the loss itself (empirical Fisher).
+
+    alpha: decay of the running averages, min(alpha, 1 - 1/t) in step t. The factors are inverted on steps 1,
+    T_inv + 1, ... (Cholesky). max_grad_norm: largest norm of the whole update, after preconditioning and before lr;
+    None: no limit. adapt_damping: Levenberg-Marquardt, every 5 steps by one more forward pass. Weight decay is
+    decoupled. Factors are kept in float32 at least. Needs the model. Martens & Grosse (2015).
+    """
+
+    needs_model = True
+
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        *,
+        lr: float = 0.01,
+        damping: float = 1e-3,
+        T_inv: int = 100,  # noqa: N803 (the field's name)
+        alpha: float = 0.95,
+        weight_decay: float = 0.0,
+        adapt_damping: bool = False,
+        max_grad_norm: float | None = 1.0,
+        seed: int = 0,
+    ):
+        check_at_least("damping", damping, 0, strict=True)
+        check_count("T_inv", T_inv)
+        check_decay("alpha", alpha)
+        self.damping = damping
+        self.inverse_interval = T_inv
+        self.alpha = alpha
+        self.adapt_damping = adapt_damping
+        super().__init__(
+            model_or_params, {"lr": lr, "weight_decay": weight_decay}, max_grad_norm=max_grad_norm, seed=seed
+        )
+
+        self.single_pass = not adapt_damping
+        trainable = [p for group in self.param_groups for p in group["params"]]
+        self.layers = supported_layers(self.model, trainable)
+
+    def _step(self, closure: Closure) -> Tensor:
+        loss, passes, rest = self._evaluate(closure)
+        predicted = self._apply(passes, rest)
+        if self.adapt_damping and (self.steps + 1) % ADAPT_INTERVAL == 0:
+            with self._frozen_statistics():
+                change = self._loss_only(closure).detach() - loss
+            self._adapt(change / predicted)
+        return loss
+
+    def _evaluate(self, closure: Closure) -> Pass:
+        """The loss, a LayerPass per layer, and (parameter, gradient) of the parameters that belong to no layer."""
+        trainable = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        layers = [layer for layer in self.layers if layer.weight.requires_grad]
+        with recorded_calls(layers) as calls:
+            loss = self._forward(closure, trainable)
+        uses = weight_uses(loss)
+        calls_of: dict[nn.Module, list[Call]] = {}
+        for call in calls:
+            calls_of.setdefault(call.layer, []).append(call)
+        implied = {layer for layer, made in calls_of.items() if _is_implied(layer, made, uses)}
+        skipped = {id(p) for layer in implied for p in layer.parameters()}
+        explicit = [p for p in trainable if id(p) not in skipped]
+        edges = [call.output for call in calls]
+        found = self._gradients(loss, [*explicit, *edges])
+        grad_of = dict(zip(explicit, found, strict=False))
+        output_grads = dict(zip(map(id, calls), found[len(explicit) :], strict=True))
+
+        passes = []
+        for layer, made in calls_of.items():
+            reached = [(call, output_grads[id(call)]) for call in made if output_grads[id(call)] is not None]
+            if not reached or (layer not in implied and grad_of[layer.weight] is None):
+                continue
+            inputs = torch.cat([input_rows(layer, call.inputs) for call, _ in reached])
+            outputs = torch.cat([output_rows(layer, grad) for _, grad in reached])
+            gradient = None if layer in implied else _pop_matrix(grad_of, layer)
+            passes.append(LayerPass(layer, len(made[0].inputs), inputs, outputs, gradient))
+        rest = [(p, g) for p, g in grad_of.items() if g is not None]
+        return Pass(loss.detach(), passes, rest)
+
+    def _apply(self, passes: list[LayerPass], rest: list[tuple[Tensor, Tensor]]) -> Tensor | float:
+        """Updates factors and parameters; returns the change of the loss that the quadratic model predicts."""
+        directions = []
+        for done in passes:
+            state = self.state[done.layer.weight]
+            if not state:
+                state.update(new_state(done, self.damping))
+            update_factors(state, done, self.alpha)
+            if (state["step"] - 1) % self.inverse_interval == 0:
+                invert_factors(state)
+            directions.append(natural_gradient(state, done))
+        scale = self._clip_scale(directions, [g for _, g in rest])
+        predicted: Tensor | float = 0.0
+        for done, direction in zip(passes, directions, strict=True):
+            if self.adapt_damping:
+                length = self._group_of(done.layer.weight)["lr"] * scale
+                predicted = predicted - length * (1 - length / 2) * direction.inner(done)
+            self._move(done.layer, direction, scale)
+        for p, g in rest:
+            group = self._group_of(p)
+            p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(g * (group["lr"] * scale))
+        return predicted
+
+    def _clip_scale(self, directions: list[Direction], grads: list[Tensor]) -> Tensor:
+        squares = [direction.norm_sq() for direction in directions] + [torch.sum(g * g) for g in grads]
+        norm = torch.stack([s.to(squares[0].dtype) for s in squares]).sum().sqrt()
+        if self.max_grad_norm is None:
+            return torch.ones_like(norm)
+        return (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+
+    def _move(self, layer: nn.Module, direction: Direction, scale: Tensor) -> None:
+        weight = layer.weight.view(len(layer.weight), -1)
+        group = self._group_of(layer.weight)
+        features = slice(0, weight.shape[1])
+        direction.add_to(weight, features, 1 - group["lr"] * group["weight_decay"], -group["lr"] * scale)
+        if layer.bias is not None:
+            group = self._group_of(layer.bias)
+            ones = slice(weight.shape[1], None)
+            keep = 1 - group["lr"] * group["weight_decay"]
+            direction.add_to(layer.bias.unsqueeze(1), ones, keep, -group["lr"] * scale)
+
+    def _adapt(self, ratio: Tensor | float) -> None:
+        """Less damping where the quadratic model predicts the change of the loss well, more where it does not."""
+        for state in self.state.values():
+            damping = state["damping"]
+            less, more = damping * ADAPT_FACTOR, damping / ADAPT_FACTOR
+            damping.copy_(torch.where(ratio > 0.75, less, torch.where(ratio < 0.25, more, damping)))
+
+    @torch.no_grad()
+    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
+        """A unit all of whose incoming weights are reset restarts in G, one all of whose outgoing weights are in A.
+
+        There it becomes uncorrelated with the others and has their mean power: zeros would make its first steps
+        1/sqrt(damping) times too large. The cached inverses are changed alike. There is no per-entry state.
+        """
+        state = self.state.get(param)
+        if not state:
+            return
+        mask = mask.expand(param.shape)
+        forget_rows(state, "G", mask.flatten(1).all(1))
+        columns = mask.all(0).flatten()
+        forget_rows(state, "A", torch.nn.functional.pad(columns, (0, len(state["factors"]["A"]) - len(columns))))
+
+    def fade(self, factor: float) -> None:
+        """The statistics restart, whatever the factor: the factors of changed weights are those of another net."""
+        self.state.clear()
+
+
+def _is_implied(layer: nn.Module, calls: list[Call], uses: dict[int, int]) -> bool:
+    """Whether the layer's gradient is output gradients x inputs and nothing else, and cheaper to use in that form."""
+    if not isinstance(layer, nn.Linear):
+        return False
+    own = all(uses.get(id(p)) == len(calls) for p in layer.parameters())
+    return own and thin(layer, sum(call.inputs.numel() // call.inputs.shape[-1] for call in calls))
+
+
+def _pop_matrix(grad_of: dict[Tensor, Tensor], layer: nn.Module) -> Tensor:
+    """The gradient of a layer's weight as a matrix, the bias as its last column."""
+    gradient = grad_of.pop(layer.weight).flatten(1)
+    if layer.bias is None:
+        return gradient
+    return torch.cat([gradient, grad_of.pop(layer.bias).unsqueeze(1)], dim=1)

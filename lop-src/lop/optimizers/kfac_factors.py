@@ -1,0 +1,115 @@
+"""The algebra of K-FAC for one layer: Kronecker factors, their inverses, the preconditioned gradient."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerPass(NamedTuple):
+    """One layer in one differentiated pass.
+
+    inputs (rows, features), outputs (rows, units): layer inputs and gradients of the mean loss with respect to its
+    outputs, a row per sample (and position). gradient (units, features): of the weight and bias; None where it is
+    exactly outputs^T inputs. batch: number of samples.
+    """
+
+    layer: nn.Module
+    batch: int
+    inputs: Tensor
+    outputs: Tensor
+    gradient: Tensor | None
+
+
+class Direction(NamedTuple):
+    """A matrix (units, features): left^T right, or right alone where left is None. Never built when it is thin."""
+
+    left: Tensor | None
+    right: Tensor
+
+    def norm_sq(self) -> Tensor:
+        if self.left is None:
+            return torch.sum(self.right * self.right)
+        return torch.sum((self.left @ self.left.T) * (self.right @ self.right.T))
+
+    def inner(self, done: LayerPass) -> Tensor:
+        """<gradient, this>."""
+        if self.left is None:
+            return torch.sum(done.gradient * self.right)
+        return torch.sum((done.outputs @ self.left.T) * (done.inputs @ self.right.T))
+
+    def add_to(self, target: Tensor, columns: slice, keep: float, scale: Tensor) -> None:
+        """target = keep * target + scale * (these columns), in place. target: (units, columns)."""
+        right = (self.right[:, columns] * scale).to(target.dtype)
+        if self.left is None:
+            target.mul_(keep).add_(right)
+        else:
+            target.addmm_(self.left.T.to(target.dtype), right, beta=keep)
+
+
+def new_state(done: LayerPass, damping: float) -> dict[str, Any]:
+    """Factors are nested, so that nobody takes a square one for per-entry state of the weight."""
+    dtype = torch.promote_types(done.inputs.dtype, torch.float32)
+    sizes = {"A": done.inputs.shape[1], "G": done.outputs.shape[1]}
+    return {
+        "step": 0,
+        "damping": done.inputs.new_full((), damping, dtype=dtype),
+        "factors": {name: done.inputs.new_zeros(size, size, dtype=dtype) for name, size in sizes.items()},
+        "inverses": {},
+    }
+
+
+def update_factors(state: dict[str, Any], done: LayerPass, alpha: float) -> None:
+    """A = E[sum_t x x^T], G = E[sum_t s s^T] / T, s = batch * outputs; averaged with decay min(alpha, 1 - 1/step)."""
+    state["step"] += 1
+    decay = min(alpha, 1 - 1 / state["step"])
+    factors = state["factors"]
+    inputs, outputs = (rows.to(factors["A"].dtype) for rows in (done.inputs, done.outputs))
+    positions = len(inputs) / done.batch
+    factors["A"].addmm_(inputs.T, inputs, beta=decay, alpha=(1 - decay) / done.batch)
+    factors["G"].addmm_(outputs.T, outputs, beta=decay, alpha=(1 - decay) * done.batch / positions)
+
+
+def invert_factors(state: dict[str, Any]) -> None:
+    """(F + sqrt(damping) I)^-1 by Cholesky, without a check that would wait for the device."""
+    for name, factor in state["factors"].items():
+        damped = factor.clone()
+        damped.diagonal().add_(state["damping"].sqrt())
+        root, _ = torch.linalg.cholesky_ex(damped)
+        state["inverses"][name] = torch.cholesky_inverse(root)
+
+
+def natural_gradient(state: dict[str, Any], done: LayerPass) -> Direction:
+    """G^-1 dW A^-1 with the damped inverses. A gradient of few rows is preconditioned by its rows."""
+    inverse_a, inverse_g = state["inverses"]["A"], state["inverses"]["G"]
+    if done.gradient is None:
+        return Direction(done.outputs.to(inverse_g.dtype) @ inverse_g, done.inputs.to(inverse_a.dtype) @ inverse_a)
+    return Direction(None, inverse_g @ done.gradient.to(inverse_g.dtype) @ inverse_a)
+
+
+def thin(layer: nn.Module, rows: int) -> bool:
+    """Whether preconditioning `rows` rows costs less than preconditioning the whole gradient matrix."""
+    units, features = layer.weight.shape[0], layer.weight[0].numel()
+    by_rows = rows * (units * units + features * features + units * features)
+    return by_rows < units * features * (units + features + rows)
+
+
+def forget_rows(state: dict[str, Any], name: str, rows: Tensor) -> None:
+    """A unit starts anew: uncorrelated with the others, of their mean power. rows: bool, (size of factor `name`,).
+
+    The cached inverse is changed alike; its other entries are exact again at the next inversion.
+    """
+    factor = state["factors"][name]
+    power = factor.diagonal().mean()
+    fill_rows(factor, rows, power)
+    if state["inverses"]:
+        fill_rows(state["inverses"][name], rows, 1 / (power + state["damping"].sqrt()))
+
+
+def fill_rows(matrix: Tensor, rows: Tensor, diagonal: float | Tensor) -> None:
+    """Rows and columns of a symmetric matrix (or entries of a diagonal one) become `diagonal` times the identity's."""
+    if matrix.ndim == 1:
+        matrix.copy_(torch.where(rows, diagonal, matrix))
+        return
+    matrix.masked_fill_(rows.unsqueeze(0) | rows.unsqueeze(1), 0)
+    matrix.diagonal().copy_(torch.where(rows, diagonal, matrix.diagonal()))

@@ -1,0 +1,97 @@
+"""SAM and ASAM: the sharpness-aware perturbation alone, around any optimizer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lop.optimizers.base import Closure, ClosureOptimizer
+from lop.optimizers.options import check_at_least
+from lop.optimizers.perturbation import ascent
+from lop.utils.errors import UserError
+
+
+class SAM(ClosureOptimizer):
+    """The base optimizer's step, with everything it asks of the loss taken at p + e, e = rho * g / norm(g).
+
+    base: the name of any optimizer here that evaluates the loss once per step; its state and groups are this one's.
+    base_options: its hyperparameters besides lr and weight_decay; None: momentum 0.9 for sgd, else its defaults.
+    lr, weight_decay: handed to the base. max_grad_norm clips the gradient at p + e.
+    Foret et al. (2021), "Sharpness-aware minimization for efficiently improving generalization".
+    """
+
+    adaptive = False
+    single_pass = False
+
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        *,
+        lr: float = 0.01,
+        rho: float = 0.05,
+        base: str = "sgd",
+        base_options: dict[str, Any] | None = None,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+        seed: int = 0,
+    ):
+        from lop.optimizers.registry import get_optimizer  # the registry lists this class
+
+        check_at_least("rho", rho, 0)
+        self.rho = rho
+        if base_options is None:
+            base_options = {"momentum": 0.9} if base == "sgd" else {}
+        shared = {"lr": lr, "max_grad_norm": max_grad_norm, "seed": seed}
+        if weight_decay:  # some bases have none
+            shared["weight_decay"] = weight_decay
+        self.base = get_optimizer(base, model_or_params, **(shared | base_options))
+        if not self.base.single_pass:
+            raise UserError(f"base must evaluate the loss once per step, which {base} does not")
+        super().__init__(self.base.param_groups, {}, seed=seed)
+        self.model = self.base.model
+        self._share()
+
+    def _share(self) -> None:
+        """Groups, state and probes are those of the base: schedulers and interventions see one object."""
+        self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
+        self.generator = self.base.generator
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if len(self.__dict__.get("param_groups", ())) < len(self.base.param_groups):
+            torch.optim.Optimizer.add_param_group(self, param_group)
+        else:
+            self.base.add_param_group(param_group)
+
+    def _step(self, closure: Closure) -> Tensor:
+        loss, params, grads = self._differentiate(closure)
+        with self._perturbed(params, ascent(params, grads, self.rho, adaptive=self.adaptive)):
+            del grads  # as large as the parameters, and no longer needed
+            _, params, grads = self.base._evaluate(closure)
+        self.base._apply(params, grads)
+        self.base.steps += 1
+        return loss
+
+    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
+        self.base.reset_entries(param, mask)
+
+    def fade(self, factor: float) -> None:
+        self.base.fade(factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.base.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.base.load_state_dict(state_dict)
+        self.steps = self.base.steps
+        self._share()
+
+
+class ASAM(SAM):
+    """SAM with e = rho * p^2 * g / norm(abs(p) * g), which does not change when layers are rescaled.
+
+    Kwon et al. (2021), "ASAM: Adaptive sharpness-aware minimization for scale-invariant learning". Their rho is about
+    ten times SAM's.
+    """
+
+    adaptive = True
