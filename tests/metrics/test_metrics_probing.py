@@ -128,7 +128,7 @@ def train(net, optimizer_name, task, diagnostics: bool):
     return learner
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "sassha"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "sassha", "sophiag", "kfac"])
 @pytest.mark.parametrize("net", NETS)
 def test_training_with_and_without_diagnostics_is_bit_identical(net, optimizer, images):
     random_state = torch.get_rng_state()

@@ -138,7 +138,7 @@ class Dashboard:
                 values = [] if metric.spectrum else [math.nan] * (1 + metric.per_layer * len(probe.layers))
             elif not all(map(math.isfinite, values)):
                 values = [v if math.isfinite(v) else math.nan for v in values]
-                reasons[metric.name] = probe.what_is_not_finite()
+                reasons[metric.name] = probe.what_is_not_finite
             if metric.spectrum:
                 spectra[metric.name] = values
                 continue

@@ -92,4 +92,5 @@ def _evaluated(probe, split: str) -> dict:
 def _churn(probe):
     if probe.earlier_outputs is None:
         raise UndefinedMetricError("the outputs before this task were not measured")
-    return churn(probe.earlier_outputs, probe.outputs, probe.loss, probe.active)
+    earlier = probe.earlier_outputs.to(probe.outputs.device)  # a checkpoint may have been read onto the host
+    return churn(earlier, probe.outputs, probe.loss, probe.active)

@@ -98,6 +98,7 @@ class Probe:
         self.evaluation_seconds += time.perf_counter() - start
         return result
 
+    @cached_property
     def what_is_not_finite(self) -> str:
         """Why a value may be NaN: the first of parameters, activations, outputs that holds a NaN or inf."""
         parts = (
@@ -105,6 +106,7 @@ class Probe:
             ("activations", lambda: self.features),
             ("outputs", lambda: [select_outputs(self.outputs, self.active)]),
         )
-        broken = (name for name, tensors in parts if not all_finite(tensors()))
-        name = next(broken, None)
-        return f"non-finite {name}" if name else "the value itself is infinite or undefined"
+        for name, tensors in parts:
+            if not all_finite(tensors()):
+                return f"non-finite {name}"
+        return "the value itself is infinite or undefined"
