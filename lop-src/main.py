@@ -6,6 +6,7 @@ import argparse
 import sys
 import traceback
 
+from lop.analyze import analyze, parse_tasks
 from lop.config import Config, parse_override
 from lop.experiment import make_config
 from lop.progress import Progress
@@ -21,9 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 finished, 1 a bug or a diverged run that was told to stop, 2 a user's mistake, 75 resume me."""
     options = parser().parse_args(arguments)
     try:
-        config = config_of(options)
-        progress = None if options.quiet else Progress(config.label)
-        return report(run(config, progress, summaries=not options.quiet))
+        return options.command(options)
     except UserError as error:
         if options.debug:
             traceback.print_exc()
@@ -33,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="main.py", description="Train on a continual benchmark.")
-    commands = main_parser.add_subparsers(dest="family", required=True, metavar="|".join(FAMILIES))
+    commands = main_parser.add_subparsers(dest="family", required=True)
     for family in FAMILIES:
         names = [name for name, benchmark in BENCHMARKS.items() if benchmark.family == family]
         command = commands.add_parser(family, help=", ".join(names))
@@ -43,8 +42,30 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
         command.add_argument("--index", "--seed", "-s", type=int, dest="seed", help="run index; fixes the seed")
         command.add_argument("--quiet", action="store_true", help="no progress and no summaries")
+        command.set_defaults(command=train)
+    command = commands.add_parser("analyze", help="diagnostics from the weights a run kept (run.keep_weights)")
+    command.add_argument("folder", help="a run folder")
+    command.add_argument("--metrics", default="", help="extra diagnostics by name, separated by commas")
+    command.add_argument("--tasks", help="numbers and ranges, e.g. 0,5,10-12; default: all that were kept")
+    command.set_defaults(command=analyze_folder)
+    for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show where an error came from")
     return main_parser
+
+
+def train(options: argparse.Namespace) -> int:
+    config = config_of(options)
+    progress = None if options.quiet else Progress(config.label)
+    return report(run(config, progress, summaries=not options.quiet))
+
+
+def analyze_folder(options: argparse.Namespace) -> int:
+    extras = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    tasks = None if options.tasks is None else parse_tasks(options.tasks)
+    table = analyze(options.folder, extras=extras, tasks=tasks)
+    print(table.T.to_string(header=False))
+    print(f"tables analysis_*.csv in {options.folder}")
+    return FINISHED
 
 
 def config_of(options: argparse.Namespace) -> Config:

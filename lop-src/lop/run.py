@@ -16,6 +16,7 @@ from lop.experiment import Experiment, build
 from lop.metrics import format_summary
 from lop.online import OnlineRecorder
 from lop.progress import Progress
+from lop.records import phase_rows, scalar_columns, timings
 from lop.results import RunFolder, load
 from lop.stopping import StopRequest
 from lop.streams import BENCHMARKS
@@ -181,32 +182,13 @@ class Loop:
         return {name: after[name] for name in ("loss", "train_acc", "test_acc")}
 
     def _write_rows(self, task: Task, row: dict, after: dict, seconds: float) -> None:
-        phases = {"before": self.before, "after": after}
-        for phase, values in phases.items():
-            row |= {f"{name}_{phase}": value for name, value in values.items() if isinstance(value, int | float)}
-            self._write_lists(task.index, phase, values)
-        timing = {"task": task.index, "seconds": seconds}
-        for name, label in (("seconds", "diagnostics_seconds"), ("evaluation_seconds", "evaluation_seconds")):
-            timing[label] = sum(row.pop(f"{name}_{phase}", 0.0) for phase in phases)
+        for phase, values in (("before", self.before), ("after", after)):
+            row |= scalar_columns(values, phase)
+            for name, rows in phase_rows(task.index, phase, values).items():
+                self.folder.tables[name].append(rows)
         self.folder.tables["tasks"].append([row])
+        timing = {"task": task.index, "seconds": seconds, **timings(self.before, after)}
         self.folder.tables["timing"].append([timing])
-
-    def _write_lists(self, task: int, phase: str, values: dict) -> None:
-        key = {"task": task, "phase": phase}
-        layers = values.get("layers", {})
-        count = max((len(column) for column in layers.values()), default=0)
-        rows = [
-            {**key, "layer": i, **{name: column[i] if i < len(column) else math.nan for name, column in layers.items()}}
-            for i in range(count)
-        ]
-        self.folder.tables["layers"].append(rows)
-        spectra = values.get("spectra", {})
-        self.folder.tables["spectra"].append(
-            [{**key, "name": n, "index": i, "value": v} for n, column in spectra.items() for i, v in enumerate(column)]
-        )
-        self.folder.tables["events"].append(
-            [{**key, "what": name, "detail": reason} for name, reason in values.get("reasons", {}).items()]
-        )
 
     def _keep_weights(self, task: Task, phase: str) -> None:
         if self.config.run.keep_weights:
