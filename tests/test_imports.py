@@ -11,7 +11,7 @@ SOURCE = ROOT / "lop-src"
 # From the bottom. A module or package of `lop` may import from its own layer and from those below it.
 LAYERS = [
     {"utils"},
-    {"config", "results", "checkpoint", "progress", "stopping"},  # import no experiment
+    {"config", "results", "records", "checkpoint", "progress", "stopping"},  # import no experiment
     {"nets", "metrics", "data"},
     {"optimizers", "algos"},
     {"learner"},
@@ -25,7 +25,7 @@ LAYERS = [
         "five_plus_one",
         "envs",
     },
-    {"experiment", "online", "run", "rl"},
+    {"experiment", "online", "run", "analyze", "rl"},
     {"notebook", "main"},
 ]
 VIEWS = {"viz"}  # figures read tables: they see no learner, and only the top layers may draw
