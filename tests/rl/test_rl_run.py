@@ -1,0 +1,218 @@
+"""Reinforcement learning runs: tables, the command lines, and resuming bit-identically after kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("gymnasium")
+pytest.importorskip("mujoco")
+
+from lop import checkpoint
+from lop.experiment import make_config, resolve
+from lop.run import run
+from lop.utils.errors import UserError
+
+SOURCE = Path(__file__).parents[2] / "lop-src"
+CONFIGS = sorted((SOURCE / "lop" / "rl" / "cfg").glob("*/*.yml"))
+TABLES = ("tasks", "layers", "online", "events")
+SMALL = {
+    "benchmark.task_steps": 200,
+    "benchmark.num_tasks": 3,
+    "benchmark.rollout_steps": 64,
+    "benchmark.minibatches": 2,
+    "benchmark.epochs": 2,
+    "benchmark.time_limit": 30,
+    "net.hidden": [8, 8],
+    "metrics.reference_size": 16,
+    "metrics.ntk_size": 8,
+    "run.device": "cpu",
+}
+
+
+def small_config(tmp_path, **more):
+    more = {**SMALL, "run.results_dir": str(tmp_path), **more}
+    benchmark, optimizer = more.pop("benchmark", "rl_hopper"), more.pop("optimizer", "adam")
+    return make_config(benchmark=benchmark, optimizer=optimizer, algos=more.pop("algos", None), overrides=more)
+
+
+def read_tables(folder):
+    return {name: (folder / f"{name}.csv").read_bytes() for name in TABLES if (folder / f"{name}.csv").exists()}
+
+
+def weights(folder):
+    return checkpoint.load(folder / "checkpoint.pt")["learner"]["net"]
+
+
+def assert_same_results(one, other):
+    assert read_tables(one) == read_tables(other)
+    a, b = weights(one), weights(other)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_tables_of_a_run(tmp_path, capsys):
+    result = run(small_config(tmp_path))
+    assert result.status == "finished"
+    assert result.tasks["steps"].tolist() == [256, 448, 640]
+    assert result.online["step"].tolist() == [64 * i for i in range(1, 11)]
+    # the task's mean return is that of its episodes, however they fall into bins
+    binned = result.online.assign(total=result.online["return"] * result.online["episodes"]).groupby("task")
+    expected = binned["total"].sum() / binned["episodes"].sum()
+    assert result.tasks["online_return"].tolist() == pytest.approx(expected.tolist())
+    assert (result.tasks["episodes"] > 0).all()
+    assert result.tasks["online_length"].between(1, 30).all()
+    assert (result.tasks["policy_kl"] > 0).all()
+    assert (result.tasks["weight_change"] > 0).all()
+    assert result.tasks["avg_weight_mag_before"][1] == result.tasks["avg_weight_mag_after"][0]
+    assert len(result.layers) == 3 * 2 * 4
+    printed = capsys.readouterr().out
+    assert printed.count("Summary") == 3
+    assert "return: " in printed
+
+
+def test_nothing_moves_without_a_step_size(tmp_path):
+    result = run(small_config(tmp_path, optimizer="sgd", **{"optimizer.lr": 1e-30}), summaries=False)
+    assert result.tasks["policy_kl"].abs().max() < 1e-9
+    assert result.tasks["weight_change"].max() < 1e-25
+    assert result.tasks["ntk_churn_after"].max() < 1e-12
+
+
+def test_diagnostics_do_not_change_training(tmp_path):
+    folders = [
+        run(small_config(tmp_path, optimizer="sassha", **{"run.diagnostics": on}), summaries=False).folder
+        for on in (True, False)
+    ]
+    a, b = map(weights, folders)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+CBP = {"name": "cbp", "replacement_rate": 0.05, "maturity_threshold": 3}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "optimizer", "algos"),
+    [("rl_slippery_ant", "sassha", ["sdp", CBP]), ("rl_hopper", "adahessian", ["ema"])],
+)
+def test_stopping_at_any_update_changes_nothing(tmp_path, monkeypatch, benchmark, optimizer, algos):
+    settings = {"benchmark": benchmark, "optimizer": optimizer, "algos": algos}
+    settings["optimizer.lr"] = 0.001
+    if benchmark == "rl_slippery_ant":
+        settings["benchmark.friction_every"] = 100
+    whole = run(small_config(tmp_path / "whole", **settings), summaries=False)
+    looks = {"n": 0}
+
+    def stop_every_second_look(self):
+        looks["n"] += 1
+        self.reason = "test" if looks["n"] % 2 == 0 else None
+        return self.reason is not None
+
+    monkeypatch.setattr("lop.stopping.StopRequest.due", stop_every_second_look)
+    config, interruptions = small_config(tmp_path / "parts", **settings), 0
+    while (parts := run(config, summaries=False)).status != "finished":
+        assert parts.status == "interrupted"
+        interruptions += 1
+    assert interruptions >= 4
+    if benchmark == "rl_slippery_ant":
+        assert parts.tasks["friction"].nunique() == 3
+    assert_same_results(whole.folder, parts.folder)
+
+
+LONGER = {"benchmark": "rl_ant", "benchmark.num_tasks": 10, "benchmark.task_steps": 500, "run.checkpoint_every": 100}
+
+
+def start(folder):
+    command = [sys.executable, str(SOURCE / "main.py"), "rl", "--benchmark", "rl_ant", "--optimizer", "adam", "--quiet"]
+    settings = {**SMALL, **LONGER, "run.threads": 1, "run.results_dir": folder}
+    del settings["benchmark"]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_rows(folder, rows, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        files = list(Path(folder).glob("*/online.csv"))
+        if files and files[0].read_bytes().count(b"\n") >= rows:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"the run made no progress: {process.communicate()[0] if process.poll() is not None else ''}")
+
+
+def test_sigkill_loses_nothing(tmp_path):
+    whole = run(small_config(tmp_path / "whole", **LONGER), summaries=False)
+    for rows in (4, 35):
+        process = start(tmp_path / "killed")
+        wait_for_rows(tmp_path / "killed", rows, process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    last = run(small_config(tmp_path / "killed", **LONGER), summaries=False)
+    assert last.resumed
+    assert_same_results(whole.folder, last.folder)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_config_is_valid_and_runs_in_a_small_form(path, tmp_path):
+    overrides = {**SMALL, "run.results_dir": str(tmp_path), "benchmark.num_tasks": 1}
+    config = make_config(path, overrides=overrides)
+    assert config.benchmark.name == f"rl_{path.parent.name.replace('sant', 'slippery_ant')}"
+    result = run(config, summaries=False)
+    assert result.status == "finished"
+    assert result.tasks["diverged_step"].tolist() == [-1]
+    assert all(p.isfinite().all() for p in weights(result.folder).values())
+
+
+def test_the_published_names_command(tmp_path):
+    command = [sys.executable, str(SOURCE / "lop/rl/run_ppo_2nd.py"), "-c", str(CONFIGS[0]), "-s", "4"]
+    for key, value in {**SMALL, "benchmark.num_tasks": 1, "run.results_dir": tmp_path}.items():
+        command += ["--set", f"{key}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Task 0 Summary" in done.stdout
+    (folder,) = tmp_path.glob("rl_ant*-s4-*")
+    assert (folder / "tasks.csv").exists()
+    wrong = subprocess.run([*command[:3], "nowhere.yml"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert (
+        wrong.stderr
+        == "error: config nowhere.yml: No such file or directory; give the path of a .json, .yaml or .yml file\n"
+    )
+
+
+def test_a_diverged_policy_is_recorded_and_the_run_goes_on(tmp_path):
+    result = run(small_config(tmp_path, optimizer="sgd", **{"optimizer.lr": 1e30}), summaries=False)
+    assert result.status == "finished"
+    assert result.tasks["diverged_step"][0] > 0
+    assert result.tasks["online_return"].notna().all()
+    stopped = run(
+        small_config(tmp_path, optimizer="sgd", **{"optimizer.lr": 1e30, "run.on_divergence": "stop"}), summaries=False
+    )
+    assert stopped.status == "diverged"
+
+
+def test_wrong_parts_are_users_errors(tmp_path):
+    with pytest.raises(UserError, match=r"benchmark\.env: unknown environment 'Antt-v5'"):
+        run(small_config(tmp_path, **{"benchmark.env": "Antt-v5"}))
+    with pytest.raises(UserError, match=r"benchmark\.clip must be > 0"):
+        run(small_config(tmp_path, **{"benchmark.clip": -1.0}))
+    with pytest.raises(UserError, match="needs the net 'actor_critic'"):
+        run(resolve({"benchmark": "rl_hopper", "net": {"name": "mlp"}, "run": {"results_dir": str(tmp_path)}}))
+
+
+def test_without_the_extra_packages_only_reinforcement_learning_is_missing(tmp_path):
+    program = (
+        "import sys\n"
+        "sys.modules['gymnasium'] = sys.modules['mujoco'] = None\n"
+        "from lop.experiment import make_config\n"
+        "from lop.run import run\n"
+        f"run(make_config(benchmark='rl_ant', overrides={{'run.results_dir': {str(tmp_path)!r}}}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=SOURCE)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("lop.utils.errors.UserError: ")
+    assert last.endswith('reinforcement learning needs the package mujoco: pip install "gymnasium[mujoco]"')
