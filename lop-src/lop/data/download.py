@@ -210,12 +210,13 @@ def _is_good(data_set: Download, data_dir: Path | None, target: Path) -> bool:
 
 def _fetch_all(data_set: Download, target: Path, report: Callable[[str], Report] | None) -> None:
     folder = target / data_set.folder
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         files = [fetch(f, folder, report(f.name) if report else lambda done, total: None) for f in data_set.files]
         data_set.install(files, target)
     finally:
-        if not any(folder.iterdir()):
+        if is_new and not any(folder.iterdir()):
             folder.rmdir()
 
 

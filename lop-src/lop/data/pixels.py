@@ -7,9 +7,13 @@ from torch.nn import functional as F
 from lop.utils.errors import UserError
 
 
-def scale(images: Tensor, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> Tensor:
-    """(batch, C, H, W) uint8 -> (x / 255 - mean) / std, float32. mean, std: numbers, or per channel (C, 1, 1)."""
-    return images.float().mul_(1 / 255 / std).sub_(mean / std)
+def scale(images: Tensor, mean: Tensor | float | None = None, std: Tensor | float = 1.0) -> Tensor:
+    """(batch, C, H, W) uint8 -> x / 255 or, with a mean, (x / 255 - mean) / std; float32.
+
+    mean, std: numbers, or per channel (C, 1, 1).
+    """
+    out = images.float().div_(255)
+    return out if mean is None else out.sub_(mean).div_(std)
 
 
 def channel_values(values: tuple[float, ...], device: torch.device | str) -> Tensor:

@@ -1,0 +1,78 @@
+"""The hand-written loop against autograd and torch's SGD."""
+
+import numpy as np
+import pytest
+import torch
+
+from lop.nets import MLP
+from lop.nets.init import initialise_
+from lop.slowly_changing_regression.fast import ACTIVATIONS, StackedNets, is_supported, online_sgd
+from lop.slowly_changing_regression.stream import SlowlyChangingRegression
+from lop.utils.seeding import make_generator
+
+
+def make_net(seed, activation="relu", **options):
+    net = MLP((20,), 1, **{"hidden": [5], "activation": activation, **options})
+    initialise_(net, make_generator(seed, "net"))
+    return net
+
+
+def data(seeds, examples=300):
+    tasks = [SlowlyChangingRegression(s, None, "cpu", flip_every=examples).task(0) for s in seeds]
+    return np.stack([t.x.numpy() for t in tasks]), np.stack([t.y[:, 0].numpy() for t in tasks])
+
+
+def plain_loop(net, x, y, lr):
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    errors = []
+    for row, target in zip(torch.from_numpy(x), torch.from_numpy(y), strict=True):
+        loss = torch.nn.functional.mse_loss(net(row[None])[0, 0], target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        errors.append(loss.item())
+    return errors
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_equal_to_the_plain_loop_for_several_nets_at_once(activation):
+    seeds = [3, 4]
+    nets = [make_net(s, activation) for s in seeds]
+    x, y = data(seeds)
+    stack = StackedNets.of(nets)
+    errors = online_sgd(stack, x, y, 0.01)
+    for i, net in enumerate(nets):
+        np.testing.assert_allclose(errors[i], plain_loop(net, x[i], y[i], 0.01), rtol=1e-3, atol=1e-5)
+    copies = [make_net(s, activation) for s in seeds]
+    stack.copy_to(copies)
+    for net, copy in zip(nets, copies, strict=True):
+        for p, q in zip(net.parameters(), copy.parameters(), strict=True):
+            torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stream_in_pieces_gives_the_same_bits():
+    x, y = data([0])
+    whole, pieces = StackedNets.of([make_net(0)]), StackedNets.of([make_net(0)])
+    errors = online_sgd(whole, x, y, 0.01)
+    parts = [online_sgd(pieces, x[:, s], y[:, s], 0.01) for s in (slice(0, 100), slice(100, 101), slice(101, 300))]
+    assert np.array_equal(errors, np.concatenate(parts, axis=1))
+    assert np.array_equal(whole.hidden, pieces.hidden)
+
+
+def test_a_net_that_diverges_leaves_the_others_alone():
+    x, y = data([0, 1])
+    alone = online_sgd(StackedNets.of([make_net(1)]), x[1:], y[1:], 0.01)
+    stack = StackedNets.of([make_net(0), make_net(1)])
+    stack.hidden[0] *= 1e20
+    errors = online_sgd(stack, x, y, 0.01)
+    assert not np.isfinite(errors[0]).all()
+    np.testing.assert_allclose(errors[1], alone[0], rtol=1e-4, atol=1e-6)
+
+
+def test_which_nets_are_supported():
+    assert is_supported(make_net(0, "tanh"))
+    assert not is_supported(make_net(0, "crelu"))
+    assert not is_supported(make_net(0, hidden=[5, 5]))
+    assert not is_supported(make_net(0, layer_norm=True))
+    assert not is_supported(MLP((20,), 2, hidden=[5]))
+    assert not is_supported(torch.nn.Linear(2, 1))

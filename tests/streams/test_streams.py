@@ -1,0 +1,235 @@
+"""Every supervised stream, on generated data in the real formats: pure in (seed, k), one layout for all splits."""
+
+import pytest
+import torch
+from generated_data import write_cifar, write_class_files, write_idx, write_tiny_imagenet
+
+from lop.streams import BENCHMARKS, make_stream
+from lop.utils.errors import UserError
+
+NAMES = [name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "supervised"]
+SMALL = {
+    "permuted_mnist": {"batch_size": 7, "num_tasks": 5},
+    "permuted_digits": {},
+    "incremental_cifar": {"train_per_class": 4, "validation_per_class": 2, "batch_size": 7, "epochs": 2},
+    "imagenet": {"batch_size": 5, "num_tasks": 12},
+    "tiny_imagenet": {"classes_per_task": 3, "batch_size": 5, "num_tasks": 12},
+    "slowly_changing_regression": {"flip_every": 50, "num_tasks": 6},
+    "random_label_mnist": {"num_examples": 40, "num_tasks": 6},
+    "random_label_cifar": {"num_examples": 40, "num_tasks": 6},
+    "five_plus_one_cifar": {"batch_size": 4, "steps_per_task": 14},
+}
+OWN_DATA = {
+    name: {} if name in ("permuted_digits", "slowly_changing_regression") else {"verify": False} for name in NAMES
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_idx(folder / "mnist")
+    write_cifar(folder / "cifar-100-python")
+    write_cifar(folder / "cifar-10-batches-py", classes=10, train=10)
+    write_class_files(folder / "imagenet32/classes")
+    write_tiny_imagenet(folder, classes=8, train=6, val=2)
+    return folder
+
+
+@pytest.fixture
+def make(folder):
+    def make(name, seed=0, **options):
+        return make_stream(name, {**OWN_DATA[name], **SMALL[name], **options}, seed, str(folder), "cpu")
+
+    return make
+
+
+def content(task):
+    """Everything a task can be asked for, as one flat list of tensors."""
+    batches = [task.batches(e) for e in range(min(2, task.epochs))]
+    batches += [task.evaluation(split) for split in ("train", "validation", "test")]
+    return [*task.reference(6), *(t for group in batches for pair in group for t in pair)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_is_a_pure_function_of_seed_and_index(name, make):
+    one, other = make(name), make(name)
+    in_order = [content(one.task(k)) for k in range(4)]
+    for k in (3, 0, 2, 1):
+        assert same(content(other.task(k)), in_order[k])
+        assert same(content(one.task(k)), in_order[k])
+    assert not same(in_order[1], in_order[2])
+    assert not same(content(make(name, seed=1).task(1)), in_order[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_protocol(name, make):
+    stream = make(name)
+    assert stream.data_description
+    task = stream.task(stream.num_tasks - 1)
+    assert task.index == stream.num_tasks - 1
+    whole = list(task.batches(task.epochs - 1))
+    assert len(whole) == task.steps_per_epoch >= 1
+    for x, y in whole:
+        assert x.shape == (task.batch_size, *stream.input_shape)
+        assert x.dtype == torch.float32
+        if stream.loss == "mse":
+            assert y.shape == (task.batch_size, stream.num_outputs)
+        else:
+            assert y.dtype == torch.int64
+            assert 0 <= y.min() <= y.max() < stream.num_outputs
+            if task.active is not None:
+                assert set(y.tolist()) <= set(task.active.tolist())
+    start = task.steps_per_epoch // 2
+    assert same([t for b in task.batches(0, start) for t in b], [t for b in list(task.batches(0))[start:] for t in b])
+    assert len(task.reference(6)[0]) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_impossible_options_are_refused_by_name(name, make):
+    for option, value in (("num_tasks", 0), ("batch_size", 0), ("batch_size", 10**9)):
+        with pytest.raises(UserError, match=f"^{option} must be"):
+            make(name, **{option: value}).task(0)
+
+
+def test_unknown_names_have_near_matches():
+    with pytest.raises(UserError, match="did you mean 'permuted_mnist'"):
+        make_stream("permuted_mnst", {}, 0, None, "cpu")
+
+
+def test_train_and_test_go_through_one_permutation(make):
+    stream = make("permuted_mnist")
+    original = make("permuted_mnist", permute_first=False).task(0)
+    for k in (0, 1, 4):
+        permutation = stream.permutation(k)
+        assert sorted(permutation.tolist()) == list(range(784))
+        for split in ("train", "test"):
+            x, y = next(original.evaluation(split))
+            px, py = next(stream.task(k).evaluation(split))
+            assert torch.equal(px.flatten(1), x.flatten(1)[:, permutation])
+            assert torch.equal(py, y)
+    assert not torch.equal(stream.permutation(0), stream.permutation(1))
+
+
+def test_examples_per_task_are_the_same_in_every_task(make):
+    stream = make("permuted_mnist", examples_per_task=20, permute_first=False)
+    labels = [torch.cat([y for _, y in stream.task(k).evaluation("train")]) for k in (0, 3)]
+    assert torch.equal(*labels)
+    assert len(labels[0]) == 20
+    with pytest.raises(UserError, match=r"^examples_per_task must be 1\.\.60"):
+        make("permuted_mnist", examples_per_task=61)
+
+
+def raw(x, mean, std):
+    """uint8 values of normalised images."""
+    return (x * torch.tensor(std).view(3, 1, 1) + torch.tensor(mean).view(3, 1, 1)).mul(255).round().to(torch.uint8)
+
+
+def labelled(images, labels):
+    """Hashable pairs."""
+    return {(image.numpy().tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True)}
+
+
+def test_incremental_cifar_splits_each_class_and_adds_five(make, folder):
+    from lop.data.sources import load_images
+    from lop.incremental_cifar.stream import MEAN, STD
+
+    stream = make("incremental_cifar")
+    assert stream.num_tasks == 20
+    data = load_images("cifar100", str(folder), False).splits
+    seen = set()
+    for k in (0, 1, 19):
+        task = stream.task(k)
+        active = set(task.active.tolist())
+        assert len(active) == 5 * (k + 1)
+        assert seen < active
+        seen = active
+        images = {}
+        for split, count in (("train", 4), ("validation", 2), ("test", 2)):
+            x, y = (torch.cat(parts) for parts in zip(*task.evaluation(split), strict=True))
+            assert sorted(y.tolist()) == sorted(list(active) * count)
+            images[split] = labelled(raw(x, MEAN, STD), y)
+        assert not images["train"] & images["validation"]
+        for split, source in (("train", "train"), ("validation", "train"), ("test", "test")):
+            assert images[split] <= labelled(*data[source])
+
+
+def test_incremental_cifar_trains_on_augmented_images(make):
+    plain, augmented = make("incremental_cifar", augment=False).task(1), make("incremental_cifar").task(1)
+    (x, y), (ax, ay) = next(plain.batches(0)), next(augmented.batches(0))
+    assert torch.equal(y, ay)
+    assert not torch.equal(x, ax)
+    with pytest.raises(UserError, match=r"^num_tasks must be <= 20"):
+        make("incremental_cifar", num_tasks=21)
+    with pytest.raises(UserError, match=r"^validation_per_class must be"):
+        make("incremental_cifar", validation_per_class=6)
+
+
+@pytest.mark.parametrize(("name", "total", "each"), [("imagenet", 10, 2), ("tiny_imagenet", 8, 3)])
+def test_class_subsets_use_every_class_before_one_comes_again(name, total, each, make):
+    stream = make(name)
+    turns = total // each
+    for turn in (0, 1):
+        classes = [c for k in range(turn * turns, (turn + 1) * turns) for c in stream.classes(k)]
+        assert len(set(classes)) == len(classes) == each * turns
+    assert stream.classes(0) != stream.classes(turns)
+    assert stream.num_outputs == each
+
+
+def test_imagenet_images_carry_their_class(make):
+    stream = make("imagenet")
+    task = stream.task(3)
+    for split, per_class in (("train", 12), ("test", 2)):
+        x, y = next(task.evaluation(split))
+        assert len(y) == 2 * per_class
+        value = ((x[:, 0, 0, 0] + 1) * 255 / 2).round().long()
+        first = torch.tensor(stream.classes(3))[y] * 10
+        assert ((value - first >= 0) & (value - first < 14)).all()
+    assert len(next(make("imagenet", train_per_class=3).task(0).evaluation("train"))[1]) == 6
+
+
+def test_tiny_imagenet_is_resized(make):
+    assert make("tiny_imagenet").input_shape == (3, 32, 32)
+    assert make("tiny_imagenet", resize=None).task(0).reference(2)[0].shape == (2, 3, 64, 64)
+
+
+def test_random_labels_keep_the_images_and_change_the_labels(make):
+    stream = make("random_label_mnist")
+    pairs = [next(stream.task(k).evaluation("train")) for k in (0, 1)]
+    assert torch.equal(pairs[0][0], pairs[1][0])
+    assert 0.5 < (pairs[0][1] != pairs[1][1]).float().mean() < 1
+    with pytest.raises(UserError, match=r"^num_examples must be <= 60"):
+        make("random_label_mnist", num_examples=61)
+
+
+def test_five_plus_one_alternates_and_repeats_no_class(make):
+    stream = make("five_plus_one_cifar")
+    classes = [stream.classes(k) for k in range(30)]
+    assert [len(c) for c in classes] == [5, 1] * 15
+    assert len({c for part in classes for c in part}) == 90
+    for k in (2, 3):
+        task = stream.task(k)
+        assert set(next(task.evaluation("test"))[1].tolist()) == set(classes[k])
+        assert task.epochs * task.steps_per_epoch == 14
+    with pytest.raises(UserError, match=r"^num_tasks needs 107 classes"):
+        make("five_plus_one_cifar", num_tasks=35)
+
+
+@pytest.mark.parametrize("flip", ["all", "one"])
+def test_slow_bits_change_between_tasks_alone(flip, make):
+    stream = make("slowly_changing_regression", flip=flip, num_tasks=40)
+    x = [next(stream.task(k).evaluation("train"))[0] for k in range(40)]
+    changed = []
+    for k, rows in enumerate(x):
+        assert (rows[:, :15] == rows[0, :15]).all()
+        assert torch.equal(rows[0, :15], stream.slow(k))
+        assert 0.3 < rows[:, 15:].mean() < 0.7
+        if k:
+            changed.append(int((rows[0, :15] != x[k - 1][0, :15]).sum()))
+    assert changed == [1] * 39 if flip == "one" else 6 < sum(changed) / 39 < 9
+    rows, y = next(stream.task(3).evaluation("train"))
+    assert torch.equal(y, stream.target(rows))
+    assert y.std() > 0
