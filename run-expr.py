@@ -18,7 +18,7 @@
 #
 # A network that learns task after task slowly loses its ability to learn: *loss of plasticity*. This notebook trains
 # one learner on a long stream of tasks and measures, before and after every task, how plastic it still is. Plain SGD
-# on the same tasks, with the same number of steps, runs next to it.
+# on the same tasks, with the same number of steps, runs next to it, in grey.
 #
 # Choose an optimizer, a benchmark and interventions in the next cell (or by `papermill -p name value`), then run all.
 
@@ -32,7 +32,7 @@ dataset = None  # default: the benchmark's; another data set, or a path to your 
 lr = None  # step size; default: the optimizer's
 config = None  # path of a config file; its values hold where nothing is given here
 overrides = {}  # anything else by its path in the config, e.g. {"optimizer.rho": 0.1, "net.hidden": [500, 500]}
-baseline = True  # plain SGD beside it
+baseline = True  # the plain optimizer (SGD; reinforcement learning: Adam) beside it
 data_dir = None  # where data sets are looked for first
 results_dir = None  # default: results
 time_limit_hours = None  # stop cleanly before this; run again to go on
@@ -119,25 +119,28 @@ runs = run_all(configs)
 results = load_all(runs)
 tasks = results.tasks
 print("Data:", *dict.fromkeys(results.runs["data"]))
-display(comparison(results))
+plain = configs[-1].label
+display(comparison(results, plain))
 
 # %%
-shown = [name for name in ("online_accuracy", "online_loss", "test_acc_after") if tasks[name].notna().any()]
+shown = ["online_accuracy", "online_return", "online_loss", "test_acc_after"]
+shown = [name for name in shown if name in tasks and tasks[name].notna().any()]
 by_task = tasks.pivot_table(index="task", columns="label", values=shown, sort=False).round(3)
 with pd.option_context("display.max_rows", 40):
     display(by_task)
 
 # %%
-display(viz.online_accuracy(tasks))
+display(viz.online_accuracy(tasks, baselines=[plain]))
 
 # %%
-display(viz.compare_optimizers(tasks))
+display(viz.compare_optimizers(tasks, baselines=[plain]))
 
 # %% [markdown]
 # **Within a task.** A plastic network learns the last task as fast as the first: its curves lie on top of each other.
 
 # %%
-display(viz.within_task(results.online))
+online = results.online
+display(viz.within_task(online) if "examples" in online else viz.online_curve(online, baselines=[plain]))
 
 # %% [markdown]
 # ## Why: the diagnostics
@@ -145,7 +148,7 @@ display(viz.within_task(results.online))
 # of lost plasticity.
 
 # %%
-display(viz.dashboard_grid(tasks))
+display(viz.dashboard_grid(tasks, baselines=[plain]))
 
 # %%
 display(viz.layer_ranks(results.layers))
@@ -159,7 +162,7 @@ display(viz.dormant_heatmap(results.layers))
 
 # %%
 if tasks["task"].nunique() >= 8:
-    display(viz.diagnostics_vs_accuracy(tasks))
+    display(viz.diagnostics_vs_accuracy(tasks, baselines=[plain]))
 else:
     display(Markdown("*Fewer than eight tasks: too few to ask.*"))
 

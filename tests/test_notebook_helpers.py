@@ -48,6 +48,11 @@ def test_a_config_file_is_the_base(tmp_path):
     assert plan(config=str(path), optimizer="sassha")[0].optimizer.name == "sassha"
 
 
+def test_the_baseline_is_the_benchmarks_own():
+    chosen, plain = plan(benchmark="rl_ant", optimizer="sassha", algos="l2")
+    assert (chosen.optimizer.name, plain.optimizer.name, plain.algos) == ("sassha", "adam", [])
+
+
 def test_plain_sgd_needs_no_baseline_beside_it():
     assert len(plan(optimizer="sgd")) == 1
     assert len(plan(optimizer="sgd", lr=0.77)) == 2
@@ -110,7 +115,7 @@ def test_comparison_puts_the_cost_next_to_the_result():
             timing.append(row | {"seconds": seconds, "diagnostics_seconds": 1.0})
     table = comparison(Results(tasks=pd.DataFrame(tasks), timing=pd.DataFrame(timing)))
     assert list(table.index) == ["sgd", "sassha"]
-    assert table.loc["sassha", "cost (SGD = 1)"] == 4.0  # (5 - 1) / (2 - 1)
+    assert table.loc["sassha", "cost (sgd = 1)"] == 4.0  # (5 - 1) / (2 - 1)
     assert table.loc["sassha", "change"] == pytest.approx(-0.1)
     assert math.isclose(table.loc["sgd", "average, all tasks"], 0.48)
 

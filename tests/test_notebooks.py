@@ -80,7 +80,7 @@ def test_the_notebook_runs_and_says_what_it_did(tmp_path):
     assert "digits from scikit-learn" in said
     assert "sassha + sdp + ema" in said
     assert "2/2" in said  # progress, as text
-    assert "cost (SGD = 1)" in said
+    assert "cost (sgd = 1)" in said
     assert images(notebook) >= 6
     folders = sorted(path.parent.name for path in (tmp_path / "results").glob("*/tasks.csv"))
     assert len(folders) == 2

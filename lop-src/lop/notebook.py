@@ -17,6 +17,7 @@ from lop.experiment import make_config
 from lop.progress import Progress
 from lop.results import Results, load
 from lop.run import RunResult, run
+from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 from lop.viz import run_scores
 from lop.viz.style import prepared
@@ -43,7 +44,9 @@ def plan(
     overrides: dict[str, Any] | str | None = None,
     **settings: Any,
 ) -> list[Config]:
-    """The run that a notebook's parameters describe and, with `baseline`, plain SGD on the same tasks and steps.
+    """The run that a notebook's parameters describe and, with `baseline`, the plain one on the same tasks and steps.
+
+    Plain is SGD (RL: Adam) without interventions, with the benchmark's settings for it.
 
     config: path of a config file; its values hold wherever no parameter is given. Without one, the default is Sassha
     on `permuted_digits`. algos: names or sections, or names separated by commas. overrides: by dotted path, or
@@ -66,7 +69,8 @@ def plan(
         return [chosen]
     method = ("optimizer", "algos")
     same = {key: value for key, value in {**shared, **given}.items() if key.split(".")[0] not in method}
-    plain = make_config(config, benchmark=benchmark, optimizer="sgd", algos=[], overrides=same)
+    standard = BENCHMARKS[chosen.benchmark.name].optimizer
+    plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
     return [chosen] if plain.run_name() == chosen.run_name() else [chosen, plain]
 
 
@@ -125,10 +129,10 @@ def load_all(results: Sequence[RunResult]) -> Results:
     return tables
 
 
-def comparison(results: Results) -> pd.DataFrame:
+def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
     """One row per label: performance and, next to it, what it cost. Means over seeds.
 
-    Seconds per task leave out the diagnostics. The cost is a multiple of plain SGD's where `sgd` is among the runs.
+    Seconds per task leave out the diagnostics. The cost is a multiple of the baseline's, where that label is there.
     """
     scores = run_scores(results.tasks).groupby("label", sort=False).mean(numeric_only=True)
     timing = prepared(results.timing, ["seconds", "diagnostics_seconds"])
@@ -144,6 +148,6 @@ def comparison(results: Results) -> pd.DataFrame:
             "seconds per task": seconds,
         }
     ).loc[scores.index]
-    if "sgd" in seconds.index:
-        table["cost (SGD = 1)"] = seconds / seconds["sgd"]
+    if baseline in seconds.index:
+        table[f"cost ({baseline} = 1)"] = seconds / seconds[baseline]
     return table.rename_axis(None).round(3)

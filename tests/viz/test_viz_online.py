@@ -55,6 +55,17 @@ def test_regression_shows_the_loss(regression_tasks):
     np.testing.assert_allclose(line(ax, "sgd").get_ydata(), [0.49 + 0.01 * k for k in range(6)])
 
 
+def test_reinforcement_learning_shows_the_return(tasks, online):
+    returns = tasks.drop(columns=["online_accuracy", "online_loss"]).assign(online_return=100.0 * tasks["task"])
+    ax = online_accuracy(returns).axes[0]
+    assert ax.get_ylabel() == "Return per episode"
+    np.testing.assert_allclose(line(ax, "sassha").get_ydata(), 100.0 * np.arange(6))
+    binned = online.drop(columns=["examples", "loss"]).rename(columns={"accuracy": "return"})
+    assert "Return per episode" in online_curve(binned).axes[0].get_ylabel()
+    with pytest.raises(UserError, match="online_accuracy, online_return, online_loss"):
+        online_accuracy(returns.drop(columns="online_return"))
+
+
 def test_a_diverged_run_is_marked_and_does_not_spoil_the_mean(tasks):
     lost = (tasks["run"] == "sassha-1") & (tasks["task"] >= 3)
     tasks.loc[lost, "online_accuracy"] = np.nan

@@ -20,7 +20,7 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     Columns: label, run, average (online), final (test accuracy, or loss, after the last `window` tasks), early and
     late (online, first and last `window` tasks), plasticity (late - early).
     """
-    tasks = prepared(tasks, ["task", "online_loss"])
+    tasks = prepared(tasks, ["task"])
     column, _, fraction = performance(tasks)
     final = "test_acc_after" if fraction and "test_acc_after" in tasks.columns else column
     common = int(tasks.groupby(["label", "run"])["task"].max().min()) + 1
@@ -43,7 +43,7 @@ def compare_optimizers(
     A dot per seed, a large one for the mean, bars of one standard error where there are several seeds. Only the tasks
     that all runs have are compared. window: tasks at either end that count as early and late (default: a fifth).
     """
-    tasks = prepared(tasks, ["task", "online_loss"])
+    tasks = prepared(tasks, ["task"])
     _, name, fraction = performance(tasks)
     common = int(tasks.groupby(["label", "run"])["task"].max().min()) + 1
     window = window or max(1, common // 5)
@@ -68,9 +68,9 @@ def compare_optimizers(
     average.set_yticks(list(places.values()), list(places))
     average.set_ylim(min(places.values()) - 0.6, 0.6)
     last = "the last task" if window == 1 else f"the last {window} tasks"
-    average.set_title("Average online" if fraction else "Average online loss")
+    average.set_title("Average online" if fraction else f"Average {name.lower()}")
     average.set_xlabel(f"{name}, {common} tasks")
-    final.set_title("Final test accuracy" if fraction else "Final loss")
+    final.set_title("Final test accuracy" if fraction else f"Final {name.lower()}")
     final.set_xlabel(f"After {last}")
     change.set_title("Plasticity: early ○ → late ●")
     change.set_xlabel(f"First and last {'task' if window == 1 else f'{window} tasks'}")
@@ -145,7 +145,7 @@ def predictive_power(tasks: pd.DataFrame, *, metrics: Sequence[str] | None = Non
     metrics: default: all that were measured, but for loss and accuracy, which are performance themselves.
     Columns: label, metric, rho, low, high (95% interval, see `spearman_interval`), tasks.
     """
-    tasks = prepared(tasks, ["task", "online_loss"]).sort_values("task")
+    tasks = prepared(tasks, ["task"]).sort_values("task")
     column, _, _ = performance(tasks)
     rows = []
     names = present_metrics(tasks, metrics, ["before"])
@@ -166,7 +166,7 @@ def diagnostics_vs_accuracy(
     Left: Spearman's rank correlation with its 95% bootstrap interval, per diagnostic and label. Right: the two
     diagnostics with the strongest correlation against the task's online accuracy, a dot per task.
     """
-    tasks = prepared(tasks, ["task", "online_loss"])
+    tasks = prepared(tasks, ["task"])
     column, name, fraction = performance(tasks)
     table = predictive_power(tasks, metrics=metrics)
     styles = label_styles(tasks, baselines)

@@ -24,11 +24,11 @@ from lop.viz.style import (
 
 @styled
 def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
-    """Online accuracy (regression: loss) of every task, one line per label; a cross marks where a run diverged.
+    """Online accuracy (RL: return, regression: loss) of every task, a line per label; a cross marks a divergence.
 
     tasks: the task table of one or many runs. Falling lines are loss of plasticity (Dohare et al. 2024).
     """
-    tasks = prepared(tasks, ["task", "online_loss"])
+    tasks = prepared(tasks, ["task"])
     column, name, fraction = performance(tasks)
     figure, axes = new_figure(1, 1, height=3.9)
     ax = axes[0, 0]
@@ -37,7 +37,7 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",))
         draw_mean(ax, runs, "task", column, label=label, **style)
         _mark_divergence(ax, runs, style["color"])
     task_axis(ax)
-    ax.set_ylabel(f"{name}\n(predicted before each update)")
+    ax.set_ylabel(name if column == "online_return" else f"{name}\n(predicted before each update)")
     if fraction:
         percent_axis(ax.yaxis)
     else:
@@ -63,9 +63,9 @@ def _title(text: str, table: pd.DataFrame) -> str:
 
 @styled
 def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
-    """Binned online accuracy (regression: loss) over the whole run, one line per label, tasks as vertical lines."""
-    online = prepared(online, ["task", "bin", "step", "loss"])
-    column, name, fraction = _binned(online)
+    """Online accuracy (RL: return, regression: loss) in bins of steps, a line per label; vertical lines part tasks."""
+    online = prepared(online, ["task", "bin", "step"])
+    column, name, fraction = performance(online, prefix="")
     figure, axes = new_figure(1, 1, height=3.7)
     ax = axes[0, 0]
     for label, style in label_styles(online, baselines).items():
@@ -91,8 +91,8 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
 
     tasks: task numbers to draw, negative from the end; default: up to four, spread from the first to the last.
     """
-    online = prepared(online, ["task", "bin", "examples", "loss"])
-    column, name, fraction = _binned(online)
+    online = prepared(online, ["task", "bin", "examples"])
+    column, name, fraction = performance(online, prefix="")
     chosen = chosen_tasks(online["task"], tasks)
     labels = list(dict.fromkeys(online["label"]))
     columns = min(3, len(labels))
@@ -118,11 +118,6 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
     figure.supylabel(f"{name} in the bin", fontsize=11)
     figure.suptitle("Learning within a task", x=0.01, ha="left")
     return figure
-
-
-def _binned(online: pd.DataFrame) -> tuple[str, str, bool]:
-    column, name, fraction = performance(online.rename(columns={"accuracy": "online_accuracy"}))
-    return column.removeprefix("online_"), name, fraction
 
 
 def chosen_tasks(numbers: pd.Series, tasks: Sequence[int] | None) -> list[int]:

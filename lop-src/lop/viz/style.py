@@ -172,8 +172,23 @@ def seeds_note(table: pd.DataFrame) -> str:
     return f"mean ± standard error over {count} seeds"
 
 
-def performance(table: pd.DataFrame) -> tuple[str, str, bool]:
-    """(column, axis label, is a fraction): online accuracy, or online loss for a regression benchmark."""
-    if "online_accuracy" in table.columns and table["online_accuracy"].notna().any():
-        return "online_accuracy", "Online accuracy", True
-    return "online_loss", "Online loss", False
+# Column, axis label, whether it is a fraction; a run has one of them.
+ONLINE = (
+    ("accuracy", "Online accuracy", True),
+    ("return", "Return per episode", False),
+    ("loss", "Online loss", False),
+)
+
+
+def performance(table: pd.DataFrame, prefix: str = "online_") -> tuple[str, str, bool]:
+    """(column, axis label, is a fraction) of online accuracy; RL: the return; regression: the online loss.
+
+    Raises UserError for a table that has none of them.
+    """
+    present = [kind for kind in ONLINE if prefix + kind[0] in table.columns]
+    if not present:
+        raise UserError(
+            f"the table has no column {', '.join(prefix + kind[0] for kind in ONLINE)}: no performance to plot"
+        )
+    name, label, fraction = next((kind for kind in present if table[prefix + kind[0]].notna().any()), present[-1])
+    return prefix + name, label, fraction
