@@ -76,3 +76,50 @@ def test_which_nets_are_supported():
     assert not is_supported(make_net(0, layer_norm=True))
     assert not is_supported(MLP((20,), 2, hidden=[5]))
     assert not is_supported(torch.nn.Linear(2, 1))
+
+
+def make_learner(lr=0.01, algos=(), optimizer="sgd", **options):
+    from lop.learner import Learner
+    from lop.optimizers import get_optimizer
+
+    net = make_net(0, "tanh")
+    return Learner(net, get_optimizer(optimizer, net, lr=lr, **options), list(algos), loss="mse")
+
+
+def test_a_learner_is_trained_as_by_its_own_steps():
+    from lop.algos import INTERVENTIONS
+    from lop.slowly_changing_regression.fast import online_updates
+
+    plain, fast = make_learner(), make_learner(algos=[INTERVENTIONS["bp"]()])
+    updates = online_updates(fast)
+    task = SlowlyChangingRegression(0, None, "cpu", flip_every=200).task(0)
+    losses = torch.stack([plain.learn(x, y).loss for x, y in task.batches(0)])
+    torch.testing.assert_close(updates(task.x, task.y), losses, rtol=1e-3, atol=1e-5)
+    for p, q in zip(plain.net.parameters(), fast.net.parameters(), strict=True):
+        torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-5)
+
+
+def test_anything_but_plain_sgd_takes_the_plain_loop():
+    from lop.algos import INTERVENTIONS
+    from lop.slowly_changing_regression.fast import online_updates
+
+    assert online_updates(make_learner()) is not None
+    assert online_updates(make_learner(momentum=0.9)) is None
+    assert online_updates(make_learner(weight_decay=0.1)) is None
+    assert online_updates(make_learner(max_grad_norm=1.0)) is None
+    assert online_updates(make_learner(optimizer="adam")) is None
+    assert online_updates(make_learner(algos=[INTERVENTIONS["l2"]()])) is None
+
+
+def test_curves_of_many_seeds_are_those_of_runs():
+    from lop.slowly_changing_regression.many_seeds import error_curves
+
+    curves = error_curves("relu", 0.01, [0, 5], num_tasks=3, bin_steps=100, flip_every=150)
+    assert len(curves) == 8
+    x, y = (
+        np.concatenate([getattr(SlowlyChangingRegression(5, None, "cpu", flip_every=150).task(k), n) for k in range(3)])
+        for n in ("x", "y")
+    )
+    losses = plain_loop(make_net(5), x, y[:, 0], 0.01)
+    expected = [sum(losses[i : i + 100]) / 100 for i in range(0, 400, 100)]
+    np.testing.assert_allclose(curves[curves["seed"] == 5]["loss"], expected, rtol=1e-3)

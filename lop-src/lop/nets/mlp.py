@@ -13,7 +13,7 @@ from lop.utils.errors import UserError
 class MLP(Net):
     """Linear layers with one activation each, and a linear head. Inputs of any shape are flattened.
 
-    hidden: width of each hidden layer. layer_norm: a LayerNorm before each activation.
+    hidden: width of each hidden layer; none makes it linear. layer_norm: a LayerNorm before each activation.
     Parameters are undefined until `lop.nets.init.initialise_` draws them.
     """
 
@@ -40,7 +40,7 @@ class MLP(Net):
             features = width * expansion(activation)
         self.head = linear(features, num_outputs, Init(init, "linear"))
         self.body = nn.Sequential(*body)
-        readers = [incoming for incoming, _, _ in rows[1:]] + [self.head]
+        readers = [*(incoming for incoming, _, _ in rows), self.head][1:]
         self._layers = [
             HiddenLayer(f"hidden{i}", incoming, norm, act, (reader,), expansion(activation))
             for i, ((incoming, norm, act), reader) in enumerate(zip(rows, readers, strict=True))

@@ -1,0 +1,205 @@
+"""Online SGD on nets with one hidden layer, many of them at once: the plain loop without its overhead.
+
+One million updates of a 5-unit net are a million tiny steps that depend on each other. What costs is not the
+arithmetic but the calls around it, so that the forward and backward passes are written out by hand over arrays that
+are allocated once, and the nets of many seeds share each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lop.algos import Intervention
+from lop.learner import Learner
+from lop.nets import MLP
+from lop.utils.errors import lookup
+
+Array = np.ndarray
+
+
+def _relu(z: Array, h: Array, slope: Array) -> None:
+    np.maximum(z, 0, out=h)
+    np.greater(z, 0, out=slope)
+
+
+def _leaky_relu(z: Array, h: Array, slope: Array) -> None:
+    np.greater(z, 0, out=slope)
+    slope *= np.float32(0.99)
+    slope += np.float32(0.01)
+    np.multiply(z, slope, out=h)
+
+
+def _tanh(z: Array, h: Array, slope: Array) -> None:
+    np.tanh(z, out=h)
+    np.multiply(h, h, out=slope)
+    np.subtract(1, slope, out=slope)
+
+
+def _logistic(z: Array, out: Array) -> None:
+    # 1 / (1 + exp(-z)) by tanh, which does not overflow
+    np.multiply(z, np.float32(0.5), out=out)
+    np.tanh(out, out=out)
+    out += 1
+    out *= np.float32(0.5)
+
+
+def _sigmoid(z: Array, h: Array, slope: Array) -> None:
+    _logistic(z, h)
+    np.subtract(1, h, out=slope)
+    slope *= h
+
+
+def _elu(z: Array, h: Array, slope: Array) -> None:
+    np.minimum(z, 0, out=h)
+    np.exp(h, out=slope)
+    np.subtract(slope, 1, out=h)  # the negative part; where z > 0 it is 0 and the slope 1
+    h += np.maximum(z, 0)
+
+
+def _swish(z: Array, h: Array, slope: Array) -> None:
+    _logistic(z, slope)
+    np.multiply(z, slope, out=h)
+    slope += h * (1 - slope)
+
+
+def _linear(z: Array, h: Array, slope: Array) -> None:
+    h[...] = z
+    slope[...] = 1
+
+
+# name -> f(z, h, slope): writes the activations h and their derivatives, all float32 (nets, units)
+ACTIVATIONS: dict[str, Callable[[Array, Array, Array], None]] = {
+    "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "tanh": _tanh,
+    "sigmoid": _sigmoid,
+    "elu": _elu,
+    "swish": _swish,
+    "linear": _linear,
+}
+_NAME_OF = {
+    nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.ELU: "elu",
+    nn.SiLU: "swish",
+    nn.Identity: "linear",
+}
+
+
+@dataclass
+class StackedNets:
+    """Several nets with one hidden layer and one output, float32; each bias is the last column of its weights.
+
+    hidden: (nets, units, inputs + 1). output: (nets, 1, units + 1). activation: a name in ACTIVATIONS.
+    """
+
+    hidden: Array
+    output: Array
+    activation: str
+
+    @classmethod
+    def of(cls, nets: Sequence[MLP]) -> StackedNets:
+        """Copies of the nets' parameters. The nets must satisfy `is_supported` and be alike."""
+        layers = [(net.hidden_layers()[0].incoming, net.output_layer()) for net in nets]
+        hidden, output = (np.stack([_with_bias(pair[i]) for pair in layers]) for i in (0, 1))
+        return cls(hidden, output, _NAME_OF[type(nets[0].hidden_layers()[0].activation)])
+
+    @torch.no_grad()
+    def copy_to(self, nets: Sequence[MLP]) -> None:
+        """Write the parameters back."""
+        for i, net in enumerate(nets):
+            rows = ((net.hidden_layers()[0].incoming, self.hidden[i]), (net.output_layer(), self.output[i]))
+            for layer, values in rows:
+                layer.weight.copy_(torch.from_numpy(values[:, :-1]))
+                layer.bias.copy_(torch.from_numpy(values[:, -1]))
+
+
+def _with_bias(layer: nn.Linear) -> Array:
+    weight, bias = layer.weight.detach().cpu(), layer.bias.detach().cpu()
+    return torch.cat((weight, bias[:, None]), dim=1).float().numpy()
+
+
+def is_supported(net: nn.Module) -> bool:
+    """Whether `online_sgd` can train the net: an MLP with one plain hidden layer and one output, in float32."""
+    if not isinstance(net, MLP) or len(net.hidden_layers()) != 1:
+        return False
+    layer, head = net.hidden_layers()[0], net.output_layer()
+    plain = layer.norm is None and type(layer.activation) in _NAME_OF
+    return plain and head.weight.shape[0] == 1 and head.weight.dtype == torch.float32
+
+
+def online_sgd(nets: StackedNets, x: Array, y: Array, lr: float) -> Array:
+    """Plain SGD on the squared error, one example at a time, one update each; the nets are changed in place.
+
+    x: (nets, examples, inputs), y: (nets, examples), float32: each net has its own stream. Returns the squared
+    errors before each update, float32 (nets, examples). Equal to autograd and torch.optim.SGD(lr) within float32
+    rounding. A net that diverges goes on with inf and NaN and leaves the others as they are.
+    """
+    activate = lookup(ACTIVATIONS, nets.activation, "activation")
+    count, examples, inputs = x.shape
+    units = nets.hidden.shape[1]
+    hidden, output = nets.hidden, nets.output
+    # example by example in memory, with the 1 that the biases read; columns for products, rows for outer products
+    columns = np.ones((examples, count, inputs + 1, 1), np.float32)
+    columns[:, :, :inputs, 0] = x.transpose(1, 0, 2)
+    rows = columns.reshape(examples, count, 1, inputs + 1)
+    targets = np.ascontiguousarray(y.T, dtype=np.float32).reshape(examples, count, 1, 1)
+    errors = np.empty((examples, count, 1, 1), np.float32)
+
+    z, slope = (np.empty((count, units, 1), np.float32) for _ in range(2))
+    features = np.ones((count, units + 1, 1), np.float32)
+    h, features_row = features[:, :units], features.reshape(count, 1, units + 1)
+    reading = output[:, 0, :units, None]
+    prediction, step = (np.empty((count, 1, 1), np.float32) for _ in range(2))
+    hidden_step, output_step = np.empty_like(hidden), np.empty_like(output)
+    rate = np.float32(-2 * lr)
+    matmul, multiply, subtract = np.matmul, np.multiply, np.subtract
+    with np.errstate(over="ignore", invalid="ignore"):
+        for column, row, target, error in zip(columns, rows, targets, errors, strict=True):
+            matmul(hidden, column, out=z)
+            activate(z, h, slope)
+            matmul(output, features, out=prediction)
+            subtract(prediction, target, out=error)
+            multiply(error, rate, out=step)
+            slope *= reading
+            slope *= step
+            multiply(features_row, step, out=output_step)
+            multiply(slope, row, out=hidden_step)
+            output += output_step
+            hidden += hidden_step
+        return np.square(errors[:, :, 0, 0]).T
+
+
+def online_updates(learner: Learner) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """f(x, y) -> losses, which does what `learner.learn` on one example after the other does, or None.
+
+    x: (examples, inputs), y: (examples, 1); the losses (examples,) are those before each update. There is such an f
+    for plain SGD without interventions on a supported net.
+    """
+    plain = all(type(intervention) is Intervention for intervention in learner.interventions)
+    if not (plain and learner.loss == "mse" and is_supported(learner.net) and _is_plain_sgd(learner.optimizer)):
+        return None
+
+    def updates(x: Tensor, y: Tensor) -> Tensor:
+        nets = StackedNets.of([learner.net])
+        lr = learner.optimizer.param_groups[0]["lr"]  # read each time: schedules change it
+        errors = online_sgd(nets, x.cpu().numpy()[None], y.cpu().numpy()[None, :, 0], lr)
+        nets.copy_to([learner.net])
+        return torch.from_numpy(errors[0]).to(x.device)
+
+    return updates
+
+
+def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
+    if type(getattr(optimizer, "base", None)) is not torch.optim.SGD or len(optimizer.param_groups) != 1:
+        return False
+    group = optimizer.param_groups[0]
+    extras = ("momentum", "weight_decay", "dampening", "nesterov", "maximize", "max_grad_norm")
+    return not any(group.get(name) for name in extras) and getattr(optimizer, "max_grad_norm", None) is None
