@@ -1,0 +1,143 @@
+"""ReDo and SNR against per-unit references."""
+
+import math
+
+import pytest
+import torch
+
+from lop.algos.redo import ReDo, dormant_units
+from lop.algos.snr import SNR
+from lop.nets import HiddenLayer
+from lop.nets.init import Init, linear
+from lop.utils.seeding import make_generator
+
+
+def features_of(learner, x):
+    recorded = []
+    handles = [
+        layer.activation.register_forward_hook(lambda module, inputs, output: recorded.append(output.detach()))
+        for layer in learner.hidden_layers
+    ]
+    learner.net(x)
+    for handle in handles:
+        handle.remove()
+    return recorded
+
+
+@pytest.mark.parametrize("expansion", [1, 2])
+@pytest.mark.parametrize("shape", [(6,), (6, 3, 2)])
+def test_dormant_units_against_a_per_unit_reference(shape, expansion):
+    layer = HiddenLayer("h", linear(2, 6 // expansion, Init()), None, None, (None,), expansion)
+    features = torch.randn(5, *shape, generator=make_generator(0))
+    features[:, 1] *= 0.01
+    features[:, 3:5] *= 0.01
+    units = 6 // expansion
+    activity = []
+    for unit in range(units):
+        values = [v for part in range(expansion) for v in features[:, unit + part * units].abs().flatten().tolist()]
+        activity.append(sum(values) / len(values))
+    layer_mean = sum(activity) / units
+    for threshold in (0.0, 0.1, 0.7):
+        expected = [a / layer_mean <= threshold for a in activity]
+        assert dormant_units(features, layer, threshold).tolist() == expected
+    assert sum(dormant_units(features, layer, 0.1)) > 0
+
+
+def test_a_layer_without_any_activity_is_dormant():
+    layer = HiddenLayer("h", linear(2, 3, Init()), None, None, (None,))
+    assert dormant_units(torch.zeros(4, 3), layer, 0.0).all()
+
+
+@pytest.mark.parametrize("weights", ["fresh", "original"])
+def test_redo_resets_dormant_units_on_its_schedule(weights, build):
+    redo = ReDo(threshold=0.2, period=3, weights=weights)
+    learner, task = build(redo, lr=0.01)
+    first, second = learner.hidden_layers
+    original = first.incoming.weight.detach().clone()
+    with torch.no_grad():
+        first.incoming.weight[2] = 0.001
+        first.incoming.bias[5] = -100.0
+        learner.net.head.weight.fill_(0.5)
+    for step, (x, y) in enumerate(task.batches(), start=1):
+        dormant = [
+            dormant_units(f, layer, 0.2) for f, layer in zip(features_of(learner, x), (first, second), strict=True)
+        ]
+        learner.learn(x, y)
+        zeros = [(layer.outgoing[0].weight == 0).all(0) for layer in (first, second)]
+        if step < 3:
+            assert not zeros[0].any()
+            assert learner.hidden_layers[0].incoming.bias[5] < -99
+        if step == 3:
+            assert dormant[0][[2, 5]].all()
+            assert all(torch.equal(a, b) for a, b in zip(dormant, zeros, strict=True))
+            assert first.incoming.bias[5] == 0
+            same = (first.incoming.weight[[2, 5]] == original[[2, 5]]).all()
+            assert same == (weights == "original")
+            assert first.incoming.weight[2].abs().max() > 0.1
+
+
+def reference_snr(fired, eta, max_time, refresh):
+    """fired: per step a list of bools, per unit. Yields the units that are reset in each step."""
+    units = len(fired[0])
+    silent, times, threshold = [0] * units, [[] for _ in range(units)], [max_time] * units
+    for step, row in enumerate(fired, start=1):
+        resets = []
+        for unit in range(units):
+            if row[unit]:
+                times[unit].append(min(silent[unit] + 1, max_time))
+                silent[unit] = 0
+            else:
+                silent[unit] += 1
+            if step % refresh == 0:
+                known = sorted(times[unit])
+                threshold[unit] = max_time
+                if len(known) >= math.ceil(1 / eta):
+                    enough = next(i for i in range(1, len(known) + 1) if i >= (1 - eta) * len(known))
+                    threshold[unit] = known[enough - 1]
+            if silent[unit] > threshold[unit]:
+                resets.append(unit)
+                silent[unit], times[unit], threshold[unit] = 0, [], max_time
+        yield resets
+
+
+@pytest.mark.parametrize(("eta", "refresh"), [(0.25, 1), (0.1, 1), (0.1, 7)])
+def test_snr_against_a_per_unit_reference(eta, refresh, build):
+    snr = SNR(eta=eta, max_time=12, refresh=refresh)
+    learner, _ = build(snr, net_options={"hidden": [30, 7]})
+    generator = make_generator(0)
+    rates = torch.rand(37, generator=generator).pow(0.5)
+    rates[3] = 0.0  # never fires
+    fired = torch.rand(300, 37, generator=generator) < rates
+    fired[150:, 10:20] &= torch.rand(150, 10, generator=generator) < 0.2  # they fire less often from here on
+    expected = list(reference_snr(fired.tolist(), eta, 12, refresh))
+    assert sum(map(len, expected)) > 20
+    total = 0
+    for row, units in zip(fired, expected, strict=True):
+        before = snr._histogram.sum(1)
+        incoming = [layer.incoming.weight.detach().clone() for layer in learner.hidden_layers]
+        one_example = row.float() * torch.tensor([[0.0], [1.0], [0.0]])  # fires in the batch: for any example
+        snr.after_step(list(one_example.split([30, 7], dim=1)))
+        changed = torch.cat(
+            [(layer.incoming.weight != old).any(1) for layer, old in zip(learner.hidden_layers, incoming, strict=True)]
+        )
+        # Zeroed columns of the second layer's weights are no resets of its units.
+        first = changed[:30].nonzero().flatten().tolist()
+        assert first == [u for u in units if u < 30]
+        assert ((before > 0) & (snr._histogram.sum(1) == 0)).nonzero().flatten().tolist() == [
+            u for u in units if before[u] > 0
+        ]
+        for unit in units:
+            reader = (learner.hidden_layers[1].incoming if unit < 30 else learner.net.head).weight
+            assert (reader[:, unit if unit < 30 else unit - 30] == 0).all()
+        total += len(units)
+    assert total == sum(map(len, expected))
+
+
+def test_snr_resets_a_unit_that_never_fires_after_max_time(build):
+    snr = SNR(max_time=4)
+    learner, task = build(snr, lr=0.0)
+    with torch.no_grad():
+        learner.hidden_layers[0].incoming.bias[1] = -100.0
+    for step, (x, y) in enumerate(task.batches()[:5], start=1):
+        learner.learn(x, y)
+        assert (learner.hidden_layers[0].incoming.bias[1] == 0) == (step == 5)
