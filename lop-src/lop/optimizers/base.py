@@ -119,11 +119,16 @@ class ClosureOptimizer(Optimizer):
         """Update the parameters. `grads` must not be changed in place: autograd may share them."""
         raise NotImplementedError
 
+    def _trainable(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
     def _forward(self, closure: Closure, params: Sequence[Tensor]) -> Tensor:
         """The loss with its graph, checked."""
         with torch.enable_grad():
             loss = closure()
-        self._check_scalar(loss)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
         if any(p.grad is not None for p in params):
             raise UserError(
                 "closure must not call backward(): .grad is set, but the optimizer differentiates the loss itself "
@@ -133,20 +138,9 @@ class ClosureOptimizer(Optimizer):
             raise UserError("closure returned a loss without a graph: do not detach it or compute it under no_grad")
         return loss
 
-    def _check_scalar(self, loss: Any) -> None:
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
-
-    def _loss_only(self, closure: Closure) -> Tensor:
-        """A forward pass without a graph."""
-        loss = closure()
-        self._check_scalar(loss)
-        return loss
-
     def _differentiate(self, closure: Closure, *, create_graph: bool = False, retain_graph: bool = False) -> Pass:
         """Forward pass and gradient. With `create_graph` the gradients can be differentiated again."""
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        params = self._trainable()
         loss = self._forward(closure, params)
         grads = self._gradients(loss, params, create_graph=create_graph, retain_graph=create_graph or retain_graph)
         if any(g is None for g in grads):

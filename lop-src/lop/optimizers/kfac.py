@@ -73,13 +73,13 @@ class KFAC(ClosureOptimizer):
         predicted = self._apply(passes, rest)
         if self.adapt_damping and (self.steps + 1) % ADAPT_INTERVAL == 0:
             with self._frozen_statistics():
-                change = self._loss_only(closure).detach() - loss
+                change = closure() - loss
             self._adapt(change / predicted)
         return loss
 
     def _evaluate(self, closure: Closure) -> Pass:
         """The loss, a LayerPass per layer, and (parameter, gradient) of the parameters that belong to no layer."""
-        trainable = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        trainable = self._trainable()
         layers = [layer for layer in self.layers if layer.weight.requires_grad]
         with recorded_calls(layers) as calls:
             loss = self._forward(closure, trainable)

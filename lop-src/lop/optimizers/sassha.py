@@ -122,8 +122,9 @@ class MSassha(Sassha):
     """
 
     def _step(self, closure: Closure) -> Tensor:
-        loss = self._loss_only(closure)
-        moving = [p for group in self.param_groups for p in group["params"] if p.requires_grad and self.state.get(p)]
+        trainable = self._trainable()
+        loss = self._forward(closure, trainable).detach()
+        moving = [p for p in trainable if self.state.get(p)]
         values = self._ascent(moving, [self.state[p]["exp_avg"] for p in moving]) if moving else []
         with self._perturbed(moving, values):
             _, params, grads = self._evaluate(closure)

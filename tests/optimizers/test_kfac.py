@@ -1,0 +1,172 @@
+"""K-FAC against the block inverse built as one matrix, for several batch sizes, layers and kinds of loss."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from optimizer_problems import fill
+from torch import nn
+from torch.nn.functional import cross_entropy, unfold
+
+from lop.optimizers import get_optimizer
+from lop.utils.seeding import make_generator
+
+DAMPING, LR = 1e-2, 0.3
+
+
+def net_and_data(batch: int, hidden: int = 7):
+    net = fill(nn.Sequential(nn.Linear(4, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 3, bias=False)).double())
+    generator = make_generator(2, "test data")
+    x = torch.randn(batch, 4, generator=generator, dtype=torch.float64)
+    return net, x, torch.randint(0, 3, (batch,), generator=generator)
+
+
+def per_sample_passes(net, x, y):
+    """Per layer: inputs (B, features + bias) and output gradients (B, units) of each sample's own loss."""
+    hidden = net[0](x).detach().requires_grad_()
+    active = hidden.relu().detach()
+    logits = (hidden.relu() @ net[2].weight.detach().T).detach().requires_grad_()
+    (s2,) = torch.autograd.grad(cross_entropy(logits, y, reduction="sum"), logits)
+    s1 = (s2 @ net[2].weight.detach()) * (hidden > 0)
+    return [(torch.cat([x, torch.ones(len(x), 1)], 1), s1.detach()), (active, s2)]
+
+
+def exact_update(factor_a, factor_g, gradient):
+    """(A' kron G')^-1 vec(dW), the block inverted as one matrix."""
+    root = DAMPING**0.5
+    a = factor_a.numpy() + root * np.eye(len(factor_a))
+    g = factor_g.numpy() + root * np.eye(len(factor_g))
+    block = np.kron(a, g)
+    vec = gradient.numpy().T.reshape(-1)  # columns stacked
+    return torch.tensor(np.linalg.solve(block, vec).reshape(gradient.shape[1], gradient.shape[0]).T)
+
+
+def penalty(net):
+    return 0.05 * sum((p**2).sum() for p in net.parameters())
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("batch", [1, 8, 64])
+def test_natural_gradient_is_the_exact_block_inverse(batch, penalised):
+    """Over 4 steps with running averages; a penalty forces the path that builds the gradient as a matrix."""
+    net, x, y = net_and_data(batch)
+    expected = copy.deepcopy(net)
+    optimizer = get_optimizer("kfac", net, lr=LR, damping=DAMPING, T_inv=2, alpha=0.6, max_grad_norm=None)
+    factors = [(0.0, 0.0), (0.0, 0.0)]
+    for step in range(1, 5):
+        passes = per_sample_passes(expected, x, y)
+        decay = min(0.6, 1 - 1 / step)
+        factors = [
+            (decay * a + (1 - decay) * i.T @ i / batch, decay * g + (1 - decay) * s.T @ s / batch)
+            for (a, g), (i, s) in zip(factors, passes, strict=True)
+        ]
+        if step % 2 == 1:
+            used = factors
+        with torch.no_grad():
+            for layer, (a, g), (i, s) in zip((expected[0], expected[2]), used, passes, strict=True):
+                gradient = s.T @ i / batch
+                if penalised:
+                    columns = [layer.weight] + ([layer.bias.unsqueeze(1)] if layer.bias is not None else [])
+                    gradient = gradient + 0.1 * torch.cat(columns, 1)
+                update = exact_update(a, g, gradient)
+                layer.weight -= LR * update[:, : layer.in_features]
+                if layer.bias is not None:
+                    layer.bias -= LR * update[:, -1]
+        optimizer.step(lambda: cross_entropy(net(x), y) + (penalty(net) if penalised else 0))
+        for p, e in zip(net.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(p, e, rtol=1e-8, atol=1e-10)
+
+
+def test_step_does_not_depend_on_how_often_the_batch_repeats():
+    results = []
+    for repeats in (1, 8):
+        net, x, y = net_and_data(8)
+        x, y = x.repeat(repeats, 1), y.repeat(repeats)
+        optimizer = get_optimizer("kfac", net, lr=LR, max_grad_norm=None)
+        for _ in range(3):
+            optimizer.step(lambda net=net, x=x, y=y: cross_entropy(net(x), y))
+        results.append([p.detach() for p in net.parameters()])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_convolution_factors_follow_grosse_and_martens():
+    generator = make_generator(4, "test")
+    conv = fill(nn.Conv2d(2, 3, 3, stride=2, padding=1).double())
+    net = nn.Sequential(conv, nn.Tanh())
+    x = torch.randn(5, 2, 7, 7, generator=generator, dtype=torch.float64)
+    before = [p.detach().clone() for p in conv.parameters()]
+    out = conv(x).detach().requires_grad_()
+    (s,) = torch.autograd.grad(out.tanh().square().sum(), out)  # of every sample's own loss
+    patches = unfold(x, 3, padding=1, stride=2)  # (B, features, T)
+    patches = torch.cat([patches, torch.ones(5, 1, patches.shape[2])], 1)
+    s = s.flatten(2)
+    positions = s.shape[2]
+    a = torch.einsum("bft,bgt->fg", patches, patches) / 5
+    g = torch.einsum("bot,bpt->op", s, s) / (5 * positions)
+    gradient = torch.einsum("bot,bft->of", s, patches) / 5
+    update = exact_update(a, g, gradient)
+    optimizer = get_optimizer("kfac", net, lr=LR, damping=DAMPING, max_grad_norm=None)
+    optimizer.step(lambda: net(x).square().sum() / 5)
+    torch.testing.assert_close(before[0] - conv.weight, LR * update[:, :-1].view_as(conv.weight))
+    torch.testing.assert_close(before[1] - conv.bias, LR * update[:, -1])
+
+
+def test_update_is_clipped_as_a_whole():
+    net, x, y = net_and_data(16)
+    before = [p.detach().clone() for p in net.parameters()]
+    get_optimizer("kfac", net, lr=1.0, max_grad_norm=0.01).step(lambda: cross_entropy(net(x), y))
+    moved = torch.cat([(a - b).flatten() for a, b in zip(before, net.parameters(), strict=True)])
+    torch.testing.assert_close(moved.norm(), torch.tensor(0.01, dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_other_parameters_get_plain_sgd():
+    net = fill(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)).double())
+    _, x, y = net_and_data(8)
+    norm, expected = net[1], []
+    grads = torch.autograd.grad(cross_entropy(net(x), y), list(norm.parameters()))
+    expected = [p.detach() - 0.1 * g for p, g in zip(norm.parameters(), grads, strict=True)]
+    get_optimizer("kfac", net, lr=0.1, max_grad_norm=None).step(lambda: cross_entropy(net(x), y))
+    for p, e in zip(norm.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.detach(), e)
+
+
+def test_evaluation_passes_are_never_seen():
+    net, x, y = net_and_data(8)
+    optimizer = get_optimizer("kfac", net)
+    optimizer.step(lambda: cross_entropy(net(x), y))
+    factors = copy.deepcopy(optimizer.state[net[0].weight]["factors"])
+    net(100 * x)
+    assert not any(module._forward_hooks for module in net.modules())
+    for name, factor in optimizer.state[net[0].weight]["factors"].items():
+        assert torch.equal(factor, factors[name])
+
+
+def test_reset_unit_restarts_in_both_layers():
+    net, x, y = net_and_data(32)
+    optimizer = get_optimizer("kfac", net, lr=0.01)
+    for _ in range(3):
+        optimizer.step(lambda: cross_entropy(net(x), y))
+    unit = torch.arange(7) == 2
+    optimizer.reset_entries(net[0].weight, unit.unsqueeze(1))
+    optimizer.reset_entries(net[2].weight, unit.unsqueeze(0))
+    for weight, name in ((net[0].weight, "G"), (net[2].weight, "A")):
+        for kind in ("factors", "inverses"):
+            matrix = optimizer.state[weight][kind][name]
+            assert matrix[2, 2] > 0
+            assert not matrix[2, [0, 1, 3, 4, 5, 6]].any()
+            assert not matrix[[0, 1, 3, 4, 5, 6], 2].any()
+            assert matrix[3, 3] > 0
+    optimizer.step(lambda: cross_entropy(net(x), y))
+    optimizer.fade(0.5)
+    assert not optimizer.state[net[0].weight]
+
+
+def test_damping_adapts_to_the_quadratic_model():
+    """Where steps are tiny the model is right, and damping falls by (19/20)^5 every 5 steps."""
+    net, x, y = net_and_data(32)
+    optimizer = get_optimizer("kfac", net, lr=1e-5, damping=0.1, adapt_damping=True)
+    for _ in range(10):
+        optimizer.step(lambda: cross_entropy(net(x), y))
+    torch.testing.assert_close(optimizer.state[net[0].weight]["damping"].item(), 0.1 * 0.95**10)
