@@ -14,12 +14,15 @@ from lop.run import RunResult, run
 from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 
-FINISHED, FAILED, USER_ERROR, RESUME_ME = 0, 1, 2, 75
+FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130
 FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 finished, 1 a bug or a diverged run that was told to stop, 2 a user's mistake, 75 resume me."""
+    """Exit status: 0 finished, 1 a bug or a diverged run that was told to stop, 2 a user's mistake, 75 resume me.
+
+    130: Ctrl-C before the run began, or a second one that did not wait for the save.
+    """
     options = parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -28,6 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        if options.debug:
+            traceback.print_exc()
+        print("interrupted: the last checkpoint is kept; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,6 +23,9 @@ from lop.utils.errors import UserError, near_matches
 STRICT_KEYS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+DEPTH = 20  # of lists and mappings in each other; nothing here needs more than three
+
+
 def _not_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("expected a number, got a boolean")
@@ -105,7 +108,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise UserError(f"config {path}: {reason}; give the path of a .json, .yaml or .yml file") from None
     try:
         data = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise UserError(f"config {path}: nested too deeply") from None
+    except (ValueError, yaml.YAMLError) as error:
         where = getattr(error, "problem_mark", None)
         line = where.line + 1 if where else getattr(error, "lineno", "?")
         kind = "JSON" if str(path).endswith(".json") else "YAML"
@@ -166,6 +171,7 @@ def _index(items: list, part: str, path: str) -> int:
 
 def validate(data: dict[str, Any]) -> Config:
     """The config of a dict. Sections may be given as a bare name. Raises UserError with the key's path."""
+    _check_plain(data, "config")
     data = dict(data)
     for key in ("benchmark", "net", "optimizer"):
         if isinstance(data.get(key), str):
@@ -173,6 +179,37 @@ def validate(data: dict[str, Any]) -> Config:
     if isinstance(data.get("algos"), list):
         data["algos"] = [{"name": a} if isinstance(a, str) else a for a in data["algos"]]
     return _checked(Config, data, "")
+
+
+def _check_plain(value: Any, path: str, depth: int = 0) -> None:
+    """Refuse what JSON and YAML can hold but no option means: dates, bytes, sets, NUL in a text, a 400-digit number."""
+    if depth > DEPTH:
+        raise UserError(f"{path[:60]}...: nested too deeply")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            here = f"{path}.{key}" if depth else str(key)
+            if not isinstance(key, str) or not key.isprintable():
+                raise UserError(f"{path}: keys must be text, got {shown(key)}")
+            _check_plain(item, here, depth + 1)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_plain(item, f"{path}.{i}", depth + 1)
+    elif isinstance(value, str):
+        if "\0" in value or value != value.encode(errors="replace").decode():
+            raise UserError(f"{path}: not a valid text, got {shown(value)}")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError(f"{path}: too large a number, got {shown(value)}")
+    elif value is not None and not isinstance(value, int | float):
+        raise UserError(f"{path}: expected a number, text, list or mapping, got {type(value).__name__}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message: one line, not too long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of more than 4,300 digits
+        return "a huge number"
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def check_options(
@@ -209,14 +246,20 @@ def _options_model(part: Callable | Mapping[str, inspect.Parameter]) -> type[Bas
     return create_model("Options", __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **fields)
 
 
+def _is_tensor(hint: Any) -> bool:
+    return getattr(hint, "__name__", "") == "Tensor"
+
+
 def _guarded(hint: Any) -> Any:
     """A hint as a config means it: no tensors (torch allows them for `lr`), and `true` is not 1."""
     if hint is inspect.Parameter.empty:
         return Any
-    members = [m for m in get_args(hint) if getattr(m, "__name__", "") != "Tensor"]
+    if hint in (int, float):
+        return Annotated[hint, BeforeValidator(_not_bool)]
+    members = tuple(m if m in (..., None) else _guarded(m) for m in get_args(hint) if not _is_tensor(m))
     if get_origin(hint) in (Union, UnionType):
-        hint = Union[tuple(members)]  # noqa: UP007 (built at run time)
-    return hint if "bool" in str(hint) or hint is Any else Annotated[hint, BeforeValidator(_not_bool)]
+        return Union[members]  # noqa: UP007 (built at run time)
+    return get_origin(hint)[members] if get_origin(hint) in (list, tuple, dict) else hint
 
 
 def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
@@ -234,7 +277,7 @@ def _describe(error: dict[str, Any], model: type[BaseModel], data: Any, path: st
     if error["type"] == "missing":
         return f"{where}.{error['loc'][-1]}: missing" if where else f"{error['loc'][-1]}: missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}, got {error['input']!r}"
+    return f"{where}: {message[0].lower()}{message[1:]}, got {shown(error['input'])}"
 
 
 def _keys_in(data: Any, location: tuple) -> list[str | int]:

@@ -22,6 +22,7 @@ from lop.optimizers import get_optimizer, optimizer_options
 from lop.streams import BENCHMARKS, Benchmark, make_stream
 from lop.utils.devices import find_device
 from lop.utils.errors import UserError, lookup
+from lop.utils.memory import memory_errors, require_weights_fit
 from lop.utils.seeding import derive_seed, make_generator
 
 RUN_SEEDS = {"seed"}  # options that follow from run.seed unless a config sets them
@@ -148,10 +149,11 @@ def build(config: Config, make_learner: Callable[..., Learner] = supervised_lear
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     benchmark, section = config.benchmark, config.net
-    with blame("benchmark", benchmark.options):
+    with blame("benchmark", benchmark.options), memory_errors("ask for less data"):
         stream = make_stream(benchmark.name, benchmark.options, seed, config.run.data_dir, device)
-    with blame("net", section.options):
+    with blame("net", section.options), memory_errors("make it smaller"):
         net = NETS[section.name](stream.input_shape, stream.num_outputs, **section.options)
+        require_weights_fit(net, device)
     initialise_(net, make_generator(seed, "net"))
     net.to(device)
     with blame("optimizer", config.optimizer.options):

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from lop.config import Config
 from lop.utils.errors import UserError
-from lop.utils.files import disk_errors, write_text
+from lop.utils.files import disk_errors, sync_file, write_text
 
 SCHEMA = 1
 TABLES = ("tasks", "layers", "online", "spectra", "events", "timing")
@@ -33,6 +33,7 @@ class Table:
         self.path = path
         self.columns: list[str] = []
         self.length = 0  # bytes
+        self._synced = 0
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Add rows; the first ones fix the columns, and later ones must have no others."""
@@ -52,6 +53,12 @@ class Table:
             file.flush()
         self.length += len(data)
 
+    def sync(self) -> None:
+        """Make all rows survive a power cut: a checkpoint is about to vouch for them."""
+        if self.length > self._synced:
+            sync_file(self.path)
+            self._synced = self.length
+
     def state_dict(self) -> dict:
         return {"columns": list(self.columns), "length": self.length}
 
@@ -62,7 +69,7 @@ class Table:
             raise UserError(f"{self.path}: shorter than the checkpoint says; set run.resume=never to start again")
         self.columns, self.length = list(state["columns"]), state["length"]
         if size > self.length:
-            with open(self.path, "r+b") as file:
+            with disk_errors(self.path), open(self.path, "r+b") as file:
                 file.truncate(self.length)
 
 
@@ -91,6 +98,8 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: another process is running here; wait for it or choose another run.name"
             ) from None
+        except NotImplementedError:  # flock, on some network file systems
+            raise UserError(f"{self.path}: files cannot be locked here; choose another run.results_dir") from None
         try:
             self._prepare()
         except BaseException:
@@ -102,6 +111,8 @@ class RunFolder:
         self._lock.release()
 
     def _prepare(self) -> None:
+        for left_by_a_kill in self.path.rglob("*.tmp"):
+            left_by_a_kill.unlink(missing_ok=True)
         resume, exists = self.config.run.resume, self.checkpoint.exists()
         if resume == "require" and not exists:
             raise UserError(f"{self.path}: nothing to resume; run without run.resume=require")
@@ -114,9 +125,13 @@ class RunFolder:
 
     def _check_same_experiment(self) -> None:
         status = self.status()
-        if status.get("schema", SCHEMA) != SCHEMA:
-            raise UserError(f"{self.path}: has schema {status['schema']}, this version writes {SCHEMA}; move it away")
-        old = Config.model_validate_json((self.path / "config.json").read_text())
+        if status and status.get("schema") != SCHEMA:
+            found = status.get("schema", "none")
+            raise UserError(
+                f"{self.path}: written by another version (schema {found}, this one writes {SCHEMA}); "
+                "go on with that version, or set run.resume=never to start again"
+            )
+        old = read_config(self.path)
         named, old.run.name, new = self.config.run.name, None, self.config.model_copy(deep=True)
         new.run.name = None
         if named and old.run_name() != new.run_name():
@@ -127,20 +142,23 @@ class RunFolder:
         number = 1
         while (aside := self.path / f"old-{number}").exists():
             number += 1
-        aside.mkdir()
-        for item in list(self.path.iterdir()):
-            if item.name != ".lock" and not item.name.startswith("old-"):
+        with disk_errors(aside):
+            aside.mkdir()
+            items = [i for i in self.path.iterdir() if i.name != ".lock" and not i.name.startswith("old-")]
+            # the config last: as long as it is there, a killed process's work is taken up again
+            for item in sorted(items, key=lambda item: item.name == "config.json"):
                 item.rename(aside / item.name)
 
     def status(self) -> dict[str, Any]:
         """state: running, interrupted, finished or diverged; tasks_done; data; schema."""
-        try:
-            return json.loads((self.path / "status.json").read_text())
-        except FileNotFoundError:
-            return {}
+        return read_status(self.path)
 
     def set_status(self, state: str, **facts: Any) -> None:
         write_text(self.path / "status.json", json.dumps({"schema": SCHEMA, "state": state, **facts}, indent=2) + "\n")
+
+    def sync(self) -> None:
+        for table in self.tables.values():
+            table.sync()
 
     def state_dict(self) -> dict:
         return {name: table.state_dict() for name, table in self.tables.items()}
@@ -153,6 +171,29 @@ class RunFolder:
         """Drop rows that no checkpoint vouches for: the run was killed before its first one."""
         for table in self.tables.values():
             table.path.unlink(missing_ok=True)
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `RunFolder.status` says; {} where there is none yet. Raises UserError for a damaged file."""
+    path = folder / "status.json"
+    try:
+        status = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        status = None
+    if not isinstance(status, dict):
+        raise UserError(f"{path}: not the status of a run; move the folder away, or set run.resume=never")
+    return status
+
+
+def read_config(folder: Path) -> Config:
+    """The resolved config of a run folder. Raises UserError when it is damaged or another version's."""
+    path = folder / "config.json"
+    try:
+        return Config.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):  # pydantic's errors are ValueErrors
+        raise UserError(f"{path}: not a config of this version; move the folder away, or choose another") from None
 
 
 def versions() -> dict[str, str]:
@@ -219,7 +260,7 @@ DESCRIPTION = ("run", "benchmark", "optimizer", "algos", "label", "seed", "lr")
 
 def describe(folder: Path) -> dict[str, Any]:
     """The columns that tell a run's rows from another's."""
-    config = Config.model_validate_json((folder / "config.json").read_text())
+    config = read_config(folder)
     algos = [algo.name for algo in config.algos if algo.name != "bp"]
     return {
         "run": folder.name,
@@ -240,18 +281,13 @@ def load(*paths: str | Path) -> Results:
         raise UserError(f"{', '.join(map(str, paths))}: no run folders here (a run folder holds a config.json)")
     results = Results()
     described = {folder: describe(folder) for folder in folders}
-    status = {folder: json.loads((folder / "status.json").read_text()) for folder in folders if _has_status(folder)}
-    results.runs = pd.DataFrame([{**described[f], **status.get(f, {}), "folder": str(f)} for f in folders])
+    results.runs = pd.DataFrame([{**described[f], **read_status(f), "folder": str(f)} for f in folders])
     for name in TABLES:
         parts = [_read(folder / f"{name}.csv", described[folder]) for folder in folders]
         parts = [part for part in parts if len(part)]
         if parts:
             setattr(results, name, pd.concat(parts, ignore_index=True))
     return results
-
-
-def _has_status(folder: Path) -> bool:
-    return (folder / "status.json").exists()
 
 
 def _read(path: Path, description: dict[str, Any]) -> pd.DataFrame:

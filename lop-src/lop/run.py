@@ -14,14 +14,19 @@ from lop.config import Config
 from lop.data.stream import Task
 from lop.experiment import Experiment, build
 from lop.metrics import format_summary
+from lop.metrics.numerics import all_finite
 from lop.online import OnlineRecorder
 from lop.progress import Progress
 from lop.records import phase_rows, scalar_columns, timings
 from lop.results import RunFolder, load
 from lop.stopping import StopRequest
 from lop.streams import BENCHMARKS
+from lop.utils.errors import UserError
+from lop.utils.memory import memory_errors
 
 BINS_PER_TASK = 10
+NON_FINITE = "non-finite "  # how the reasons of a diverged net begin
+ADVICE = "lower the sizes in benchmark, net or metrics (batch_size, widths, reference_size), or change run.device"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
         if state not in ("finished", "diverged") or not resumed:
             loop = make_loop(config, folder, progress, summaries)
             limit = config.run.time_limit_hours
-            with StopRequest(None if limit is None else limit * 3600) as stop:
+            with StopRequest(None if limit is None else limit * 3600) as stop, memory_errors(ADVICE):
                 state = loop.train(stop)
                 reason = stop.reason
         results = load(folder.path)
@@ -77,9 +82,19 @@ class Loop:
         self.before: dict | None = None  # the current task's first diagnostics; None: it has not begun
         self._last_save = time.monotonic()
         if folder.checkpoint.exists():
-            self.load_state_dict(checkpoint.load(folder.checkpoint))
+            self._restore()
         else:
             folder.clear_tables()
+
+    def _restore(self) -> None:
+        path = self.folder.checkpoint
+        try:
+            self.load_state_dict(checkpoint.load(path))
+        except UserError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+            raise UserError(f"{path}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
 
     def train(self, stop: StopRequest) -> str:
         """Returns finished, interrupted or diverged."""
@@ -118,7 +133,8 @@ class Loop:
             position["step"] = 0
         if self.online.pending and self._close_bin(task) == "stop":
             return "diverged"
-        self._end(task, started)
+        if self._end(task, started) == "stop":
+            return "diverged"
         self.save(stop)
         return "interrupted" if stop.due() and position["task"] < self.stream.num_tasks else "finished"
 
@@ -130,16 +146,20 @@ class Loop:
         self.before = self.dashboard.before(task) if self.config.run.diagnostics else {}
         self._keep_weights(task, "before")
 
-    def _end(self, task: Task, started: float) -> None:
+    def _end(self, task: Task, started: float) -> str | None:
+        """Returns what to do about a divergence that only the diagnostics saw."""
         after = self.dashboard.after(task) if self.config.run.diagnostics else {}
         self._keep_weights(task, "after")
         row = self._task_row(task)
+        action = self._check_diagnostics(task, after)
+        row["diverged_step"] = self.position["diverged_step"]
         if self.summaries and after:
             print(format_summary(task.index, self.before, after, self._scores(row, after)), flush=True)
         self._write_rows(task, row, after, time.monotonic() - started)
         self.learner.end_task(task)
         self.before = None
         self.position |= {"task": task.index + 1, "epoch": 0, "step": 0, "bin": 0, "diverged_step": -1}
+        return action
 
     def _close_bin(self, task: Task) -> str | None:
         position, started = self.position, self.position["total"] - self.online.pending
@@ -157,25 +177,46 @@ class Loop:
                 max(per_task * self.stream.num_tasks, position["total"]),
                 f"{name} {summary[name]:.3f}",
             )
-        return None if bad is None else self._diverged(task, started + bad)
+        return self._check_divergence(task, None if bad is None else started + bad)
 
-    def _diverged(self, task: Task, step: int) -> str:
-        """Record the first non-finite loss of the task and act as the config says."""
-        if self.position["diverged_step"] < 0:
+    def _check_divergence(self, task: Task, bad_step: int | None) -> str | None:
+        """At the end of a bin. bad_step: its first step with a non-finite loss.
+
+        A loss can stay finite when weights are not, where what they feed is saturated or masked.
+        """
+        if bad_step is not None:
+            return self._diverged(task, bad_step, "loss")
+        if not all_finite(self.learner.net.parameters()):
+            return self._diverged(task, self.position["total"] - 1, "weights")
+        return None
+
+    def _check_diagnostics(self, task: Task, after: dict) -> str | None:
+        """At the end of a task: activations or outputs that overflow on the reference batch."""
+        found = [reason for reason in after.get("reasons", {}).values() if reason.startswith(NON_FINITE)]
+        if not found or self.position["diverged_step"] >= 0:
+            return None
+        return self._diverged(task, self.position["total"] - 1, found[0].removeprefix(NON_FINITE))
+
+    def _diverged(self, task: Task, step: int, what: str) -> str:
+        """Record the task's first divergence, and every one that resets the net; act as the config says."""
+        policy, first = self.config.run.on_divergence, self.position["diverged_step"] < 0
+        if first:
             self.position["diverged_step"] = step
-            event = {"task": task.index, "phase": "training", "what": "diverged", "detail": f"step {step}"}
+        if first or policy == "reset_network":
+            detail = f"step {step}: {NON_FINITE}{what}"
+            event = {"task": task.index, "phase": "training", "what": "diverged", "detail": detail}
             self.folder.tables["events"].append([event])
-        if self.config.run.on_divergence == "reset_network":
+        if policy == "reset_network":
             self.position["resets"] += 1
             self.experiment.reset_network(self.position["resets"])
-        return self.config.run.on_divergence
+        return policy
 
     def _task_row(self, task: Task) -> dict:
         """What the task's row says beside the diagnostics."""
         online = self.online.close_task()
         row = {"task": task.index, "steps": self.position["total"]}
         row |= {f"online_{name}": online[name] for name in ("accuracy", "loss")}
-        return {**row, "diverged_step": self.position["diverged_step"]}
+        return row
 
     def _scores(self, row: dict, after: dict) -> dict[str, float]:
         """The first line of the printed summary."""
@@ -205,6 +246,7 @@ class Loop:
     def save(self, stop: StopRequest) -> None:
         """Write the checkpoint."""
         started = time.monotonic()
+        self.folder.sync()
         checkpoint.save(self.folder.checkpoint, self.state_dict())
         self._last_save = time.monotonic()
         stop.longest_save = max(stop.longest_save, self._last_save - started)

@@ -6,9 +6,11 @@ import signal
 import threading
 import time
 
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
 
 class StopRequest:
-    """Set by SIGTERM, Ctrl-C or the time limit; the run then saves and ends at the next step.
+    """Set by SIGTERM, SIGHUP, Ctrl-C or the time limit; the run then saves and ends at the next step.
 
     limit_seconds: of this process's share of the run. Stops when what is left is less than twice the longest
     pause between two looks (a step, an evaluation) plus the longest save, so that the last save is in time.
@@ -23,8 +25,9 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exc) -> None:

@@ -63,7 +63,8 @@ class ControlLoop(Loop):
                     return "interrupted"
                 if self._save_due():
                     self.save(stop)
-        self._end(task, started)
+        if self._end(task, started) == "stop":
+            return "diverged"
         self.save(stop)
         return "interrupted" if stop.due() and position["task"] < self.stream.num_tasks else "finished"
 
@@ -100,7 +101,7 @@ class ControlLoop(Loop):
             steps = self.stream.updates_before(self.stream.num_tasks) * self.stream.rollout_steps
             text = f"return {row['return']:.1f}"
             self.progress.update(task.index, self.stream.num_tasks, position["total"], steps, text)
-        return None if bad is None else self._diverged(task, position["total"])
+        return self._check_divergence(task, None if bad is None else position["total"])
 
     def _task_row(self, task: ControlTask) -> dict:
         episodes, now = self.episodes.close_task(), self._snapshot(self.start["reference"])

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class UserError(ValueError):
     """A mistake in an input (name, key, value, file); shown as one line, without a traceback."""
 
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).splitlines()))
+
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows for it."""
         return [f"error: {self}"]

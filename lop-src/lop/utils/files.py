@@ -30,6 +30,12 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
+def sync_file(path: Path) -> None:
+    """Make what was written to a file survive a power cut."""
+    with disk_errors(path), open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut, where the platform can."""
     with contextlib.suppress(OSError):
@@ -42,14 +48,15 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into a UserError; other errors pass."""
+    """Turn a full disk, and whatever else keeps a file from being written, into a UserError; other errors pass."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         number = getattr(error, "errno", None)
         text = str(error)
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "PytorchStreamWriter" in text:
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or "No space left" in text or "PytorchStreamWriter" in text:
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from None
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if isinstance(error, OSError) and number is not None:
             raise UserError(f"{path}: cannot be written ({os.strerror(number)}); choose another folder") from None
         raise

@@ -1,0 +1,61 @@
+"""Too large for the machine, as a user's error: before it is built where that can be known, else when it happens."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lop.utils.errors import UserError
+
+GB = 1e9
+_SIGNS = ("out of memory", "allocate", "not enough memory", "overflow", "buffer size", "Trying to create tensor")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of containers
+
+
+@contextlib.contextmanager
+def memory_errors(advice: str) -> Iterator[None]:
+    """Turn a failed allocation into a UserError that ends with the advice; other errors pass."""
+    try:
+        yield
+    except (MemoryError, OverflowError) as error:
+        raise UserError(f"out of memory ({_first_line(error)}): {advice}") from None
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _SIGNS):
+            raise
+        raise UserError(f"out of memory ({_first_line(error)}): {advice}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:150]
+
+
+def require_weights_fit(net: nn.Module, device: torch.device) -> None:
+    """Raises UserError when the weights alone are larger than the device's whole memory.
+
+    For nets whose values are not drawn yet: Linux grants more memory than there is, and kills the process only when
+    it is used.
+    """
+    needed = sum(p.numel() * p.element_size() for p in net.parameters())
+    there = total_memory(device)
+    if there is not None and needed > there:
+        raise UserError(
+            f"the weights alone need {needed / GB:,.0f} GB and {device} has {there / GB:,.0f} GB: make the net smaller"
+        )
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Bytes of memory of a device, within the container's limit; None where that cannot be asked."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        amounts = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):
+        return None
+    for path in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            amounts.append(int(path.read_text()))
+    return min(amounts)
