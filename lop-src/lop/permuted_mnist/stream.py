@@ -19,10 +19,10 @@ from lop.utils.seeding import derive_seed, make_generator
 
 def permute_pixels(permutation: Tensor | None, images: Tensor) -> Tensor:
     """uint8 (batch, C, H, W) -> float in [0, 1] of the same shape; output pixel i is input pixel permutation[i]."""
-    flat = images.flatten(1)
+    flat = scale(images).flatten(1)
     if permutation is not None:
-        flat = flat[:, permutation]
-    return scale(flat.view(images.shape))
+        flat = flat.index_select(1, permutation)  # of floats: ten times faster on the CPU than indexing bytes
+    return flat.view(images.shape)
 
 
 class PermutedImages(TaskStream):
