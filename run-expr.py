@@ -113,7 +113,7 @@ runs = run_all(configs)
 # ## What came out
 # *Online accuracy* is the share of examples predicted correctly **before** the update on them. If the last tasks
 # score lower than the first, although all tasks are equally hard, the learner has lost plasticity (a negative
-# *change*). The cost of a method stands next to its result: equal steps are not equal time.
+# *change*; where the table shows a loss, a positive one). The cost of a method stands next to its result: equal steps are not equal time.
 
 # %%
 results = load_all(runs)
@@ -140,7 +140,7 @@ display(viz.compare_optimizers(tasks, baselines=[plain]))
 
 # %%
 online = results.online
-display(viz.within_task(online) if "examples" in online else viz.online_curve(online, baselines=[plain]))
+display(viz.within_task(online) if online["bin"].max() > 0 else viz.online_curve(online, baselines=[plain]))
 
 # %% [markdown]
 # ## Why: the diagnostics

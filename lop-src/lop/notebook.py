@@ -148,6 +148,8 @@ def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
             "seconds per task": seconds,
         }
     ).loc[scores.index]
+    if table["test, last tasks"].equals(table["last tasks"]):  # no test accuracy here
+        table = table.drop(columns="test, last tasks")
     if baseline in seconds.index:
         table[f"cost ({baseline} = 1)"] = seconds / seconds[baseline]
     return table.rename_axis(None).round(3)
