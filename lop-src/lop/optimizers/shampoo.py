@@ -123,7 +123,8 @@ def inverse_root(statistic: Tensor, order: int, epsilon: float) -> Tensor:
     if statistic.ndim == 1:
         return (statistic + epsilon).pow(-1 / order)
     try:
-        values, vectors = torch.linalg.eigh(statistic)
+        # in float64: in float32 LAPACK fails on some singular statistics, such as that of equal columns
+        values, vectors = (t.to(statistic.dtype) for t in torch.linalg.eigh(statistic.double()))
     except torch.linalg.LinAlgError:  # a diverged net: NaN is the result, not a crash
         return torch.full_like(statistic, torch.nan)
     return (vectors * (values.clamp_min(0) + epsilon).pow(-1 / order)) @ vectors.T
