@@ -113,7 +113,8 @@ runs = run_all(configs)
 # ## What came out
 # *Online accuracy* is the share of examples predicted correctly **before** the update on them. If the last tasks
 # score lower than the first, although all tasks are equally hard, the learner has lost plasticity (a negative
-# *change*; where the table shows a loss, a positive one). The cost of a method stands next to its result: equal steps are not equal time.
+# *change*; where the table shows a loss, a positive one). The cost of a method stands next to its result: equal
+# steps are not equal time.
 
 # %%
 results = load_all(runs)
