@@ -52,6 +52,7 @@ class EnvPool:
         self.rewards = np.zeros(num_envs)
         self.terminated = np.zeros(num_envs, dtype=bool)
         self.truncated = np.zeros(num_envs, dtype=bool)
+        self.ended: list[int] = []  # copies whose episode ended with the last step
         self.final_observations: list[np.ndarray | None] = [None] * num_envs
         self.lengths = np.zeros(num_envs, dtype=np.int64)
         self.returns = np.zeros(num_envs)
@@ -65,7 +66,7 @@ class EnvPool:
         Then `observations` are those to act on next (of the new episode, where one ended), `final_observations`
         the last ones of episodes that ended, and `rewards`, `terminated`, `truncated` what the step gave.
         """
-        executed = np.clip(actions, self._low, self._high) if self._clip else actions
+        executed = np.minimum(np.maximum(actions, self._low), self._high) if self._clip else actions
         if not np.isfinite(executed).all():  # a diverged policy: the simulation must not follow it
             executed = np.nan_to_num(executed, nan=0.0, posinf=0.0, neginf=0.0)
         if self._threads is None:
@@ -73,7 +74,8 @@ class EnvPool:
         else:
             for done in [self._threads.submit(self._step_group, group, executed) for group in self._groups]:
                 done.result()
-        for i in np.flatnonzero(self.terminated | self.truncated):
+        self.ended = [i for i in range(len(self.envs)) if self.terminated[i] or self.truncated[i]]
+        for i in self.ended:
             self.finished.append((float(self.returns[i]), int(self.lengths[i])))
             self.returns[i] = self.lengths[i] = 0
 

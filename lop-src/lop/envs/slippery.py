@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import torch
 
@@ -20,12 +21,14 @@ VERSIONS = ("v5", "v4")
 
 def load_gymnasium():
     """The module gymnasium. Raises UserError where it, or MuJoCo, is not installed."""
+    missing = None if gymnasium is not None else "gymnasium"
     try:
         import mujoco  # noqa: F401
     except ImportError:
         missing = "mujoco"
-    else:
-        missing = None if gymnasium is not None else "gymnasium"
+    except Exception as error:  # it loads the renderer named in MUJOCO_GL, whether or not anything is rendered
+        chosen = os.environ.get("MUJOCO_GL")
+        raise UserError(f"mujoco cannot be loaded with MUJOCO_GL={chosen} ({error}); unset it") from None
     if missing:
         raise UserError(f'reinforcement learning needs the package {missing}: pip install "gymnasium[mujoco]"')
     return gymnasium

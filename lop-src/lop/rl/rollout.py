@@ -51,19 +51,34 @@ class Rollouts:
         if self._actor is not self.net.policy:
             self._actor.load_state_dict(self.net.policy.state_dict())
         pool, actions, cut = self.pool, self._actions, []
+        # without the modules' own calling machinery, which costs as much as the layers of a single observation
+        layers = [layer.forward for layer in (*self._actor.body, self._actor.head)]
         with torch.inference_mode():
             noise = torch.randn(*actions.shape, generator=self._noise)
             np.multiply(noise.numpy(), self.net.log_std.value.exp().cpu().numpy(), out=actions)
             for t in range(self.steps):
                 observations = self._observations[t]
                 observations[...] = self._seen(pool.observations)
-                actions[t] += self._actor(torch.from_numpy(observations)).numpy()
+                x = torch.from_numpy(observations)
+                for layer in layers:
+                    x = layer(x)
+                actions[t] += x.numpy()
                 pool.step(actions[t])
                 self._rewards[t] = self._rewarded(pool)
                 self._terminated[t], self._truncated[t] = pool.terminated, pool.truncated
-                cut += [(t, int(i), self._seen(pool.final_observations[i])) for i in np.flatnonzero(pool.truncated)]
+                cut += [(t, i, self._seen(pool.final_observations[i])) for i in pool.ended if pool.truncated[i]]
             self._observations[self.steps] = self._seen(pool.observations, learn=False)
         return cut
+
+    @torch.inference_mode()
+    def best_action(self, observation: np.ndarray) -> np.ndarray:
+        """The policy's mean action, clipped to the bounds: for looking at it, not for learning. (d,) -> (num_actions,).
+
+        Of the policy on the CPU as the last rollout had it, or as the net has it where that is on the CPU too.
+        """
+        x = self._seen(observation[None].astype(np.float32), learn=False)
+        space = self.pool.envs[0].action_space
+        return np.clip(self._actor(torch.from_numpy(x))[0].numpy(), space.low, space.high)
 
     def _seen(self, observations: np.ndarray, learn: bool = True) -> np.ndarray:
         scale = self._scale_observations

@@ -12,6 +12,7 @@ from lop.viz.compare import (
     run_scores,
     spearman_interval,
 )
+from lop.viz.control import policy_over_time
 from lop.viz.diagnostics import dashboard_grid
 from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
@@ -25,6 +26,7 @@ __all__ = [
     "ntk_spectrum",
     "online_accuracy",
     "online_curve",
+    "policy_over_time",
     "predictive_power",
     "run_scores",
     "spearman_interval",

@@ -74,7 +74,7 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -
     if len(ends) <= 20:
         for step in ends[:-1]:
             ax.axvline(step, color="#c8c8c8", linewidth=0.8, zorder=0)
-    ax.set_xlabel("Step (updates since the start)")
+    ax.set_xlabel("Env steps" if column == "return" else "Step (updates since the start)")
     ax.set_ylabel(f"{name} in the bin")
     if fraction:
         percent_axis(ax.yaxis)

@@ -1,0 +1,90 @@
+"""Environment steps per second of PPO, everything included: acting, the update, the optimizer.
+
+One update is 2,048 env steps and 160 minibatch steps. Beside Stable-Baselines3's PPO with the same settings, where
+that is installed. Rounds are interleaved. `python benchmarks/rl.py [--env Ant-v5] [--envs 1,4,8] [--env-threads 2]`
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from _timing import interleaved_times, median_ratio, print_table
+
+from lop.experiment import build, make_config
+from lop.rl.ppo import make_ppo_learner
+from lop.rl.rollout import Rollouts
+
+STEPS = 2048
+SETTINGS = {
+    "adam": {},
+    "sophiah": {"lr": 1e-5, "lazy_hessian": 10},
+    "adahessian": {"lr": 1e-4, "lazy_hessian": 1},
+    "sassha": {"lr": 1e-4, "lazy_hessian": 1},
+    "kfac": {"lr": 1e-4, "damping": 0.1},
+    "shampoo": {"lr": 1e-4},
+}
+
+
+def own_update(optimizer: str, env: str, num_envs: int, env_threads: int, device: str) -> Callable[[], None]:
+    """One rollout and its update, with this project's PPO."""
+    overrides = {
+        "benchmark.env": env,
+        "benchmark.num_envs": num_envs,
+        "benchmark.env_threads": min(env_threads, num_envs),
+        "run.device": device,
+    }
+    overrides |= {f"optimizer.{name}": value for name, value in SETTINGS.get(optimizer, {}).items()}
+    experiment = build(make_config(benchmark="rl_ant", optimizer=optimizer, overrides=overrides), make_ppo_learner)
+    rollouts = Rollouts(experiment.stream, experiment.learner.net, 0)
+
+    def update() -> None:
+        for x, y in rollouts.minibatches(*rollouts.collect()):
+            experiment.learner.learn(x, y)
+
+    return update
+
+
+def baselines_update(env: str, num_envs: int) -> Callable[[], None] | None:
+    """The same with Stable-Baselines3 and Adam, or None where it is not installed."""
+    try:
+        from stable_baselines3 import PPO
+        from stable_baselines3.common.env_util import make_vec_env
+    except ImportError:
+        return None
+    shape = {"net_arch": {"pi": [256, 256], "vf": [256, 256]}, "activation_fn": torch.nn.ReLU}
+    settings = {"n_steps": STEPS // num_envs, "batch_size": 128, "n_epochs": 10, "learning_rate": 1e-4, "vf_coef": 1.0}
+    model = PPO("MlpPolicy", make_vec_env(env, num_envs), policy_kwargs=shape, device="cpu", seed=0, **settings)
+    return lambda: model.learn(STEPS, reset_num_timesteps=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="Ant-v5")
+    parser.add_argument("--envs", default="1,4,8", help="how many copies of the environment")
+    parser.add_argument("--optimizers", default="adam,sophiah,adahessian,sassha,kfac")
+    parser.add_argument("--env-threads", type=int, default=1, help="threads that step the copies")
+    parser.add_argument("--threads", type=int, help="threads of torch; default: as many as it takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cases, baseline = {}, "stable-baselines3 adam"
+    for number in map(int, options.envs.split(",")):
+        if (update := baselines_update(options.env, number)) is not None:
+            cases[baseline, number] = update
+        for name in options.optimizers.split(","):
+            cases[name, number] = own_update(name, options.env, number, options.env_threads, options.device)
+    times = interleaved_times(cases, rounds=options.rounds, device=options.device)
+    rows = []
+    for name, number in cases:
+        ratio = 1 / median_ratio(times, (name, number), (baseline, number)) if (baseline, number) in cases else "-"
+        rows.append([name, number, f"{STEPS / statistics.median(times[name, number]):.0f}", ratio])
+    threads = f"{torch.get_num_threads()} threads of torch, {options.env_threads} for the environments"
+    print(f"PPO on {options.env}, {options.device}, {threads}")
+    print_table(["method", "envs", "env steps/s", "x stable-baselines3"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Does a policy stay able to learn?
+#
+# In reinforcement learning the data change with the policy, so an agent meets a new problem all the time even where
+# the world stays as it is, and PPO trained for long enough collapses (Dohare et al. 2024). This notebook trains PPO on
+# a MuJoCo robot with several optimizers and interventions, the same as everywhere in this project, and shows returns,
+# dormant units, ranks, weights, and how far the policy moves. `rl_slippery_ant` changes the friction of the floor too.
+#
+# The defaults are a demonstration of a few minutes. Loss of plasticity shows after millions of steps: raise
+# `num_tasks` (tasks of `task_steps` environment steps), and run the same notebook again to go on where it stopped.
+
+# %% tags=["parameters"]
+benchmark = "rl_hopper"  # rl_ant, rl_hopper, rl_walker, rl_slippery_ant
+methods = ["std", "sassha_sdp"]  # names of configs in lop-src/lop/rl/cfg, e.g. ns, l2, cbp, redo, kfac_nosdp
+seeds = [0]
+num_tasks = 4
+task_steps = 10240
+overrides = {}  # anything else by its path in the config, e.g. {"benchmark.num_envs": 4, "optimizer.lr": 3e-4}
+results_dir = "results/rl"
+time_limit_hours = None  # stop cleanly before this
+threads = 1  # of torch: the nets are small, more threads seldom help
+movie_seconds = 4.0  # simulated time of the rollout shown at the end; 0: none
+
+# %%
+from IPython.display import display
+
+from lop import viz
+from lop.experiment import BENCHMARKS, config_folder, make_config
+from lop.notebook import load_all, run_all
+from lop.rl.film import film
+from lop.utils.errors import UserError
+
+settings = {
+    "benchmark.num_tasks": num_tasks,
+    "benchmark.task_steps": task_steps,
+    "run.results_dir": results_dir,
+    "run.time_limit_hours": time_limit_hours,
+    "run.threads": threads,
+    "run.device": "cpu",
+    **overrides,
+}
+folder = config_folder(BENCHMARKS[benchmark])
+configs = [
+    make_config(folder / f"{method}.yml", overrides={**settings, "run.seed": seed})
+    for seed in seeds
+    for method in methods
+]
+for config in configs:
+    print(f"{config.label}, seed {config.run.seed}: {config.run.results_dir}/{config.run_name()}")
+
+# %%
+runs = run_all(configs)
+results = load_all(runs)
+tasks, online = results.tasks, results.online
+
+# %% [markdown]
+# ## Returns
+# Undiscounted return per episode of the policy in training, over environment steps.
+
+# %%
+columns = ["online_return", "online_length", "policy_kl", "weight_change", "dormant_proportion_after"]
+display(tasks.pivot_table(index="task", columns="label", values=columns, sort=False).round(3))
+
+# %%
+display(viz.online_curve(online))
+
+# %% [markdown]
+# ## The policy and its net
+# *Policy churn* is the mean KL divergence between the policy at the start of a task and at its end, on observations
+# of the task's first rollout. A policy that still learns moves; one that jumps forgets.
+
+# %%
+display(viz.policy_over_time(tasks))
+
+# %%
+display(viz.dashboard_grid(tasks))
+
+# %% [markdown]
+# Layers 0 and 1 are those of the value net, 2 and 3 those of the policy.
+
+# %%
+display(viz.layer_ranks(results.layers))
+
+# %%
+display(viz.dormant_heatmap(results.layers))
+
+# %% [markdown]
+# ## What it learned
+# One episode of the first method's policy, with its mean actions.
+
+# %%
+if movie_seconds:
+    try:
+        display(film(runs[0].folder, seconds=movie_seconds))
+    except UserError as error:
+        print(error)
