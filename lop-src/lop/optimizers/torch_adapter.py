@@ -35,7 +35,8 @@ class AdaptedOptimizer(ClosureOptimizer):
         seed: int = 0,
         **hyperparameters: Any,
     ):
-        check_values(hyperparameters)
+        # Adafactor's eps is a pair, which it checks itself
+        check_values({k: v for k, v in hyperparameters.items() if k == "betas" or not isinstance(v, list | tuple)})
         super().__init__(model_or_params, {}, max_grad_norm=max_grad_norm, seed=seed)
         if optimizer_class in _FUSED and not {"fused", "foreach", "differentiable"} & set(hyperparameters):
             hyperparameters["fused"] = all(p.is_floating_point() for g in self.param_groups for p in g["params"])

@@ -24,6 +24,8 @@ class RegressionTask(Task):
     y: Tensor
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        if start == self.steps_per_epoch:  # split() makes one empty batch of nothing
+            return
         rows = slice(start * self.batch_size, self.steps_per_epoch * self.batch_size)
         yield from zip(self.x[rows].split(self.batch_size), self.y[rows].split(self.batch_size), strict=True)
 

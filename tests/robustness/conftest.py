@@ -1,0 +1,7 @@
+import micro
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return micro.write_data(tmp_path_factory.mktemp("data"))

@@ -1,0 +1,126 @@
+"""Runs of every benchmark that take a fraction of a second, on generated data; what "the same results" means."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the commands of this folder; pytest does it by itself
+from generated_data import write_cifar, write_class_files, write_tiny_imagenet
+
+from lop import checkpoint
+from lop.config import Config, override
+from lop.experiment import resolve
+from lop.optimizers import list_optimizers, optimizer_options
+from lop.results import TABLES
+from lop.streams import BENCHMARKS
+
+CONTROL = all(importlib.util.find_spec(name) for name in ("gymnasium", "mujoco"))
+NAMES = [name for name, benchmark in BENCHMARKS.items() if CONTROL or benchmark.kind == "supervised"]
+
+_MLP = {"name": "mlp", "hidden": [8, 6]}
+_CNN = {"name": "cnn", "channels": [3, 3], "kernel_sizes": [5, 5], "hidden": [6]}
+_DIGITS = {"dataset": "digits", "num_tasks": 2, "batch_size": 8}
+_OWN = {"verify": False, "num_tasks": 2, "batch_size": 5}
+_CONTROL = {
+    "num_tasks": 2,
+    "task_steps": 96,
+    "rollout_steps": 32,
+    "minibatches": 2,
+    "epochs": 2,
+    "time_limit": 20,
+}
+_SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "permuted_mnist": ({**_DIGITS, "examples_per_task": 40}, _MLP),
+    "permuted_digits": ({**_DIGITS, "examples_per_task": 40}, _MLP),
+    "incremental_cifar": (
+        {**_OWN, "epochs": 2, "train_per_class": 3, "validation_per_class": 2},
+        {"name": "resnet18", "width": 2},
+    ),
+    "imagenet": ({**_OWN, "epochs": 2}, {**_CNN, "name": "convnet", "kernel_sizes": [3, 3]}),
+    "tiny_imagenet": ({**_OWN, "epochs": 2, "classes_per_task": 3}, {**_CNN, "name": "convnet"}),
+    "slowly_changing_regression": ({"num_tasks": 2, "flip_every": 12, "batch_size": 2}, {**_MLP, "hidden": [5]}),
+    "random_label_mnist": ({**_DIGITS, "num_examples": 24, "epochs": 2}, _MLP),
+    "random_label_cifar": ({**_OWN, "num_examples": 20, "epochs": 2}, _CNN),
+    "five_plus_one_cifar": ({**_OWN, "steps_per_task": 6}, _CNN),
+    "rl_slippery_ant": ({**_CONTROL, "friction_every": 40}, {"name": "actor_critic", "hidden": [6, 6]}),
+}
+SMALL_METRICS = {"reference_size": 8, "ntk_size": 4, "trainability_steps": 2}
+LR = {"lr": 1e-3}
+
+
+def write_data(folder: Path) -> Path:
+    """What the benchmarks load from disk, tiny, in the published formats."""
+    write_cifar(folder / "cifar-100-python")
+    write_cifar(folder / "cifar-10-batches-py", classes=10, train=10)
+    write_class_files(folder / "imagenet32" / "classes")
+    write_tiny_imagenet(folder, classes=6, train=6, val=2)
+    return folder
+
+
+def micro_data(benchmark: str, data_dir: Path, results_dir: Path, optimizer: str = "sgd", algos=()) -> dict[str, Any]:
+    """The config of a run of two tasks and a few steps, as a dict."""
+    control = BENCHMARKS[benchmark].kind == "control"
+    sizes, net = _SIZES.get(benchmark, (_CONTROL, {"name": "actor_critic", "hidden": [6, 6]}) if control else None)
+    lr = LR if "lr" in optimizer_options(optimizer) else {}
+    return {
+        "benchmark": {"name": benchmark, **sizes},
+        "net": dict(net),
+        "optimizer": {"name": optimizer, **lr},
+        "algos": list(algos),
+        "metrics": dict(SMALL_METRICS),
+        "run": {"device": "cpu", "results_dir": str(results_dir), "data_dir": str(data_dir)},
+    }
+
+
+def micro_config(*args, overrides: dict[str, Any] | None = None, **kwargs) -> Config:
+    """As `micro_data`, checked."""
+    data = micro_data(*args, **kwargs)
+    for key, value in (overrides or {}).items():
+        data = override(data, key, value)
+    return resolve(data)
+
+
+def optimizers() -> list[str]:
+    """Every optimizer that can train every parameter of a net (Muon takes matrices only)."""
+    return [name for name in list_optimizers() if name != "muon"]
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """The tables of a run, but for the seconds that it took."""
+    paths = {name: folder / f"{name}.csv" for name in TABLES if name != "timing"}
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    """All of the last checkpoint but how long the evaluation took."""
+    state = checkpoint.load(folder / "checkpoint.pt")
+    return {key: value for key, value in state.items() if key not in ("tables", "before")}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit by bit; a NaN is the same as a NaN."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b or (a != a and b != b)
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def differences(whole: Path, parts: Path) -> list[str]:
+    """How the results of two runs of one config differ; empty when nothing was lost."""
+    found = []
+    one, other = tables(whole), tables(parts)
+    found += [f"{name}.csv" for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+    one, other = final_state(whole), final_state(parts)
+    found += [f"checkpoint: {name}" for name in sorted(one.keys() | other.keys()) if not same(one[name], other[name])]
+    names = [{str(path.relative_to(folder)) for path in folder.rglob("*")} for folder in (whole, parts)]
+    return found + [f"file {name}" for name in sorted(names[0] ^ names[1])]
