@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lop.algos.base import Intervention
+from lop.algos.distance import half_squares
 from lop.algos.penalties import check_weight
 from lop.metrics.probing import probing
 from lop.utils.errors import UserError
@@ -61,12 +61,9 @@ class EWC(Intervention):
     def penalty(self) -> Tensor | None:
         if not self._anchor:
             return None
-        return 0.5 * self.weight * sum(self._distance(name, p) for name, p in self._parameters.items())
-
-    def _distance(self, name: str, p: Tensor) -> Tensor:
-        if not self._fisher:
-            return F.mse_loss(p, self._anchor[name], reduction="sum")
-        return torch.sum(self._fisher[name] * torch.square(p - self._anchor[name]))
+        names, parameters = list(self._parameters), list(self._parameters.values())
+        fisher = [self._fisher[name] for name in names] if self._fisher else None
+        return self.weight * half_squares(parameters, [self._anchor[name] for name in names], fisher)
 
     def end_task(self, task) -> None:
         if self.fisher:
@@ -94,8 +91,8 @@ class L2InitEWC(EWC):
         self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def penalty(self) -> Tensor:
-        pairs = ((p, self._initial[name]) for name, p in self._parameters.items())
-        towards_initial = 0.5 * self.l2_weight * sum(F.mse_loss(p, p0, reduction="sum") for p, p0 in pairs)
+        initial = [self._initial[name] for name in self._parameters]
+        towards_initial = self.l2_weight * half_squares(list(self._parameters.values()), initial)
         towards_last = super().penalty()
         return towards_initial if towards_last is None else towards_initial + towards_last
 

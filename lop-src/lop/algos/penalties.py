@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lop.algos.base import Intervention
+from lop.algos.distance import absolutes, half_squares, huber
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
 from lop.utils.errors import UserError
 
@@ -32,7 +32,7 @@ class L2(Intervention):
         self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
 
     def penalty(self) -> Tensor:
-        return 0.5 * self.weight * sum(torch.dot(p.view(-1), p.view(-1)) for p in self._parameters)
+        return self.weight * half_squares(self._parameters)
 
 
 class InitPenalty(Intervention):
@@ -53,11 +53,10 @@ class InitPenalty(Intervention):
         self._generator = learner.make_generator(type(self).__name__)
 
     def penalty(self) -> Tensor:
-        pairs = zip(self._parameters, self._initial, strict=True)
-        return self.weight * sum(self.distance(p, initial) for p, initial in pairs)
+        return self.weight * self.distance(self._parameters, self._initial)
 
-    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
-        """A scalar for one parameter."""
+    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
+        """A scalar, differentiable in the parameters."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -79,15 +78,15 @@ class InitPenalty(Intervention):
 class L2Init(InitPenalty):
     """0.5 * weight * sum (p - p0)^2."""
 
-    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
-        return 0.5 * F.mse_loss(p, initial, reduction="sum")
+    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
+        return half_squares(parameters, initial)
 
 
 class L1Init(InitPenalty):
     """weight * sum abs(p - p0)."""
 
-    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
-        return F.l1_loss(p, initial, reduction="sum")
+    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
+        return absolutes(parameters, initial)
 
 
 class HuberInit(InitPenalty):
@@ -99,8 +98,8 @@ class HuberInit(InitPenalty):
         super().__init__(weight=weight, resample=resample)
         self.delta = delta
 
-    def distance(self, p: Tensor, initial: Tensor) -> Tensor:
-        return F.huber_loss(p, initial, reduction="sum", delta=self.delta)
+    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
+        return huber(parameters, initial, self.delta)
 
 
 class HybridInit(InitPenalty):
@@ -111,8 +110,8 @@ class HybridInit(InitPenalty):
         super().__init__(weight=weight, resample=resample)
         self.l1_weight = l1_weight
 
+    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
+        return half_squares(parameters, initial)
+
     def penalty(self) -> Tensor:
-        pairs = list(zip(self._parameters, self._initial, strict=True))
-        squares = sum(F.mse_loss(p, initial, reduction="sum") for p, initial in pairs)
-        absolutes = sum(F.l1_loss(p, initial, reduction="sum") for p, initial in pairs)
-        return 0.5 * self.weight * squares + self.l1_weight * absolutes
+        return super().penalty() + self.l1_weight * absolutes(self._parameters, self._initial)

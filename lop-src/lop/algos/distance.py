@@ -1,0 +1,58 @@
+"""Sums over all parameters of a function of their distance to an anchor, as one node of the graph.
+
+A penalty is evaluated in every pass of every step. Written parameter by parameter it costs as much as the pass
+itself in a small net; here the gradient is known in closed form and handled by multi-tensor operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Tensors = Sequence[Tensor]
+
+
+def _dot(a: Tensors, b: Tensors) -> Tensor:
+    return torch.stack([torch.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(a, b, strict=True)]).sum()
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Callable, slope: Callable, anchors: Tensors | None, *parameters: Tensor) -> Tensor:
+        differences = parameters if anchors is None else torch._foreach_sub(parameters, anchors)
+        ctx.slope, ctx.anchors, ctx.slopes = slope, anchors, slope(differences)
+        ctx.save_for_backward(*parameters)
+        return value(differences, ctx.slopes)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        slopes = ctx.slopes
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            parameters = ctx.saved_tensors
+            slopes = ctx.slope(parameters if ctx.anchors is None else torch._foreach_sub(parameters, ctx.anchors))
+        return None, None, None, *torch._foreach_mul(slopes, grad)
+
+
+def half_squares(parameters: Tensors, anchors: Tensors | None = None, scales: Tensors | None = None) -> Tensor:
+    """0.5 * sum scale * (p - anchor)^2, differentiable twice. None: anchors 0, scales 1."""
+
+    def slope(differences: Tensors) -> Tensors:
+        return differences if scales is None else torch._foreach_mul(scales, differences)
+
+    return _Sum.apply(lambda d, s: 0.5 * _dot(d, s), slope, anchors, *parameters)
+
+
+def absolutes(parameters: Tensors, anchors: Tensors) -> Tensor:
+    """sum abs(p - anchor)."""
+    return _Sum.apply(_dot, torch._foreach_sign, anchors, *parameters)
+
+
+def huber(parameters: Tensors, anchors: Tensors, delta: float) -> Tensor:
+    """sum huber(p - anchor): 0.5 d^2 up to `delta`, linear beyond."""
+
+    def slope(differences: Tensors) -> Tensors:
+        return torch._foreach_clamp_max(torch._foreach_clamp_min(differences, -delta), delta)
+
+    return _Sum.apply(lambda d, s: _dot(d, s) - 0.5 * _dot(s, s), slope, anchors, *parameters)
