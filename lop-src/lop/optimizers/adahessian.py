@@ -92,18 +92,19 @@ def _update(
     exp_avg: list[Tensor],
     exp_avg_sq: list[Tensor],
     diagonal_sq: list[Tensor],
-    weights: list[Tensor] | None = None,
-    *,
+    *rest: list[Tensor],
     group: dict[str, Any],
     step: int,
     refreshed: bool,
 ) -> None:
+    *weights, denominator = rest  # weights: only of parameters with reset entries
     lr, (beta1, beta2) = group["lr"], group["betas"]
     if group["weight_decay"]:
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
     torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
-    if weights is not None:
-        advance_weights(weights, beta2, 1, refreshed=refreshed)
-    denominator, scale = denominators(exp_avg_sq, group["hessian_power"] / 2, group["eps"], 1 - beta2**step, weights)
+    for weight in weights:
+        advance_weights(weight, beta2, 1, refreshed=refreshed)
+    exponent, correction = group["hessian_power"] / 2, 1 - beta2**step
+    scale = denominators(exp_avg_sq, exponent, group["eps"], correction, *(weights or [None]), denominator)
     torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))

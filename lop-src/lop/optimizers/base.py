@@ -23,8 +23,8 @@ from lop.utils.seeding import make_generator
 
 Closure = Callable[[], Tensor]
 
-# What torch and its schedulers keep on an optimizer instance; a copy builds its own.
-_TORCH_ATTRIBUTES = ("_opt_called", "_optimizer_", "_zero_grad_profile_name", "_warned_capturable")
+# What torch, its schedulers and a step keep on an optimizer instance; a copy builds its own.
+_NOT_COPIED = ("_kept_workspace", "_opt_called", "_optimizer_", "_zero_grad_profile_name", "_warned_capturable")
 
 
 def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
     A scheduler wraps `step` of the instance: taken along, the copy's `step` would step the original.
     """
     attributes = vars(optimizer).items()
-    return {k: v for k, v in attributes if not k.startswith(_TORCH_ATTRIBUTES) and k != "step"}
+    return {k: v for k, v in attributes if not k.startswith(_NOT_COPIED) and k != "step"}
 
 
 class Pass(NamedTuple):
@@ -157,10 +157,23 @@ class ClosureOptimizer(Optimizer):
                 raise UserError("closure must not call backward(): the graph of its loss is already freed") from error
             raise
 
-    def _clipped(self, grads: list[Tensor]) -> list[Tensor]:
+    def _clipped(self, params: Sequence[Tensor], grads: list[Tensor]) -> list[Tensor]:
         if self.max_grad_norm is None or not grads:
             return grads
-        return clip_by_global_norm(grads, self.max_grad_norm)
+        clipped = self._workspace(params)
+        clip_by_global_norm(grads, self.max_grad_norm, clipped)
+        return clipped
+
+    def _workspace(self, params: Sequence[Tensor]) -> list[Tensor]:
+        """One tensor like each parameter, with undefined values, for use within the step.
+
+        Kept from step to step, as the page faults of fresh memory cost more than what is computed in it.
+        """
+        kept = self.__dict__.setdefault("_kept_workspace", {})
+        for p in params:
+            if p not in kept or kept[p].dtype != p.dtype or kept[p].device != p.device:
+                kept[p] = torch.empty_like(p)
+        return [kept[p] for p in params]
 
     @contextmanager
     def _perturbed(self, params: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:

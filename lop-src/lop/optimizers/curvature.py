@@ -91,7 +91,7 @@ class CurvatureOptimizer(ClosureOptimizer):
 
     def _ready(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Clipped, without the parameters that wait for their first curvature estimate; counts the others' step."""
-        grads = self._clipped(grads)
+        grads = self._clipped(params, grads)
         if not all(self.state[p] for p in params):
             known = [(p, g) for p, g in zip(params, grads, strict=True) if self.state[p]]
             params, grads = [p for p, _ in known], [g for _, g in known]
@@ -121,19 +121,17 @@ def advance_weights(weights: Tensors, beta2: float, steps: int, *, refreshed: bo
 
 
 def denominators(
-    curvature: Tensors, exponent: float, eps: float, correction: float, weights: Tensors | None
-) -> tuple[list[Tensor], float]:
-    """(curvature / correction)^exponent + eps, times the returned scale: (new tensors, scale).
+    curvature: Tensors, exponent: float, eps: float, correction: float, weights: Tensors | None, out: Tensors
+) -> float:
+    """out = (curvature / correction)^exponent + eps, times the returned scale.
 
     With `weights` in place of the one correction; an entry of weight 0 has no curvature yet, and gets an infinite
     denominator: it waits.
     """
-    if weights is None:
-        scale = correction**exponent
-        result = power(curvature, exponent)
-    else:
+    scale = correction**exponent
+    if weights is not None:
         scale = 1.0
-        known = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, weights, strict=True)]
-        result = power(known, exponent)
-    torch._foreach_add_(result, eps * scale)
-    return result, scale
+        curvature = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, weights, strict=True)]
+    power(curvature, exponent, out)
+    torch._foreach_add_(out, eps * scale)
+    return scale

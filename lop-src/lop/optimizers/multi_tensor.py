@@ -19,25 +19,34 @@ Tensors = Sequence[Tensor]
 def blocks(*columns: Tensors) -> Iterator[tuple[list[Tensor], ...]]:
     """Cut parallel lists of equally shaped tensors into pieces for a chain of elementwise in-place operations.
 
+    Every piece has one more list at its end: scratch tensors for intermediate results, with undefined values.
     On the CPU large tensors are cut into blocks of `BLOCK` elements, so that each operation of the chain finds its
-    operands in the cache; small tensors go together. On other devices, one piece: their multi-tensor kernels want
-    everything at once. Tensors that are not contiguous stay whole.
+    operands in the cache, and all blocks share their scratch (fresh memory costs page faults, more than arithmetic);
+    small tensors go together. On other devices, one piece: their multi-tensor kernels want everything at once.
+    Tensors that are not contiguous stay whole.
     """
     first = columns[0]
     if first and first[0].device.type == "cpu" and any(t.numel() > BLOCK for t in first):
         together: list[tuple[Tensor, ...]] = []
+        scratch = first[0].new_empty(0)
         for row in zip(*columns, strict=True):
             if row[0].numel() <= BLOCK:
                 together.append(row)
             elif all(t.is_contiguous() for t in row):
+                if scratch.dtype != row[0].dtype or not scratch.numel():
+                    scratch = row[0].new_empty(BLOCK)
                 for piece in zip(*(t.view(-1).split(BLOCK) for t in row), strict=True):
-                    yield tuple([t] for t in piece)
+                    yield *([t] for t in piece), [scratch[: piece[0].numel()]]
             else:
-                yield tuple([t] for t in row)
+                yield *([t] for t in row), [torch.empty_like(row[0])]
         if together:
-            yield tuple(list(column) for column in zip(*together, strict=True))
+            yield from _whole(*zip(*together, strict=True))
     elif first:
-        yield tuple(list(column) for column in columns)
+        yield from _whole(*columns)
+
+
+def _whole(*columns: Tensors) -> Iterator[tuple[list[Tensor], ...]]:
+    yield *(list(column) for column in columns), [torch.empty_like(t) for t in columns[0]]
 
 
 def global_norm(tensors: Tensors) -> Tensor:
@@ -45,27 +54,22 @@ def global_norm(tensors: Tensors) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
-def inner_products(left: Tensors, right: Tensors) -> Tensor:
-    """Sum over all tensors of <left, right>: a 0-d tensor."""
-    return torch.stack([torch.sum(a * b) for a, b in zip(left, right, strict=True)]).sum()
-
-
-def clip_by_global_norm(tensors: Tensors, max_norm: float) -> list[Tensor]:
-    """New tensors, scaled down together so that their global norm is at most `max_norm` (Pascanu 2013)."""
+def clip_by_global_norm(tensors: Tensors, max_norm: float, out: Tensors) -> None:
+    """out = tensors, scaled down together so that their global norm is at most `max_norm` (Pascanu 2013)."""
     scale = (max_norm / (global_norm(tensors) + 1e-6)).clamp(max=1.0)
-    return list(torch._foreach_mul(tensors, scale))
+    for t, target in zip(tensors, out, strict=True):
+        torch.mul(t, scale, out=target)
 
 
-def power(tensors: Tensors, exponent: float) -> list[Tensor]:
-    """New tensors t^exponent, with the square root and its root as special cases (a general power is slow)."""
-    if exponent == 1:
-        return [t.clone() for t in tensors]
+def power(tensors: Tensors, exponent: float, out: Tensors) -> None:
+    """out = tensors^exponent, with the square root and its root as special cases (a general power is slow)."""
+    torch._foreach_copy_(out, tensors)
     if exponent in (0.5, 0.25):
-        roots = torch._foreach_sqrt(tensors)
+        torch._foreach_sqrt_(out)
         if exponent == 0.25:
-            torch._foreach_sqrt_(roots)
-        return list(roots)
-    return list(torch._foreach_pow(tensors, exponent))
+            torch._foreach_sqrt_(out)
+    elif exponent != 1:
+        torch._foreach_pow_(out, exponent)
 
 
 @cache

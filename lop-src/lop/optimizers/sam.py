@@ -65,7 +65,9 @@ class SAM(ClosureOptimizer):
 
     def _step(self, closure: Closure) -> Tensor:
         loss, params, grads = self._differentiate(closure)
-        with self._perturbed(params, ascent(params, grads, self.rho, adaptive=self.adaptive)):
+        moved = self._workspace(params)
+        ascent(params, grads, self.rho, moved, adaptive=self.adaptive)
+        with self._perturbed(params, moved):
             del grads  # as large as the parameters, and no longer needed
             _, params, grads = self.base._evaluate(closure)
         self.base._apply(params, grads)

@@ -81,7 +81,9 @@ class Sassha(CurvatureOptimizer):
         return loss
 
     def _ascent(self, params: list[Tensor], directions: list[Tensor]) -> list[Tensor]:
-        return ascent(params, directions, self.rho * self.rho_schedule(self.steps), adaptive=self.adaptive)
+        moved = self._workspace(params)
+        ascent(params, directions, self.rho * self.rho_schedule(self.steps), moved, adaptive=self.adaptive)
+        return moved
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
         for p in params:
@@ -90,7 +92,7 @@ class Sassha(CurvatureOptimizer):
         for group, (step, _, _), members, estimates in self._cohorts(params, diagonal):
             beta2 = group["betas"][1]
             hessians, *weights = self._columns(members, "hessian")
-            for hessian, d in blocks(hessians, estimates):
+            for hessian, d, _ in blocks(hessians, estimates):
                 torch._foreach_abs_(d)
                 torch._foreach_lerp_(hessian, d, 1 - beta2)
             for weight in weights:
@@ -137,16 +139,16 @@ def _update(
     grads: list[Tensor],
     exp_avg: list[Tensor],
     hessian: list[Tensor],
-    weights: list[Tensor] | None = None,
-    *,
+    *rest: list[Tensor],
     group: dict[str, Any],
     exponent: float,
     step: int,
     correction: float,
 ) -> None:
+    *weights, denominator = rest  # weights: only of parameters with reset entries
     lr, beta1 = group["lr"], group["betas"][0]
     if group["weight_decay"]:
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    denominator, scale = denominators(hessian, exponent, group["eps"], correction, weights)
+    scale = denominators(hessian, exponent, group["eps"], correction, *(weights or [None]), denominator)
     torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))

@@ -44,7 +44,7 @@ class Shampoo(ClosureOptimizer):
         super().__init__(model_or_params, defaults, max_grad_norm=max_grad_norm, seed=seed)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        grad_of = dict(zip(params, self._clipped(grads), strict=True))
+        grad_of = dict(zip(params, self._clipped(params, grads), strict=True))
         for group in self.param_groups:
             members = [p for p in group["params"] if p in grad_of]
             directions = [self._precondition(p, grad_of[p], group["epsilon"]) for p in members]

@@ -58,7 +58,7 @@ class SophiaH(CurvatureOptimizer):
             if not self.state[p]:
                 self.state[p].update(step=0, exp_avg=torch.zeros_like(p), hessian=torch.zeros_like(p))
         for group, _, members, estimates in self._cohorts(params, diagonal):
-            for hessian, d in blocks([self.state[p]["hessian"] for p in members], estimates):
+            for hessian, d, _ in blocks([self.state[p]["hessian"] for p in members], estimates):
                 torch._foreach_lerp_(hessian, d, 1 - group["betas"][1])
 
     def _scalars(self, state: dict[str, Any]) -> tuple:
@@ -111,16 +111,24 @@ class SophiaG(SophiaH):
 
 
 def _update(
-    params: list[Tensor], grads: list[Tensor], exp_avg: list[Tensor], hessian: list[Tensor], group: dict[str, Any]
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avg: list[Tensor],
+    hessian: list[Tensor],
+    ratio: list[Tensor],
+    group: dict[str, Any],
 ) -> None:
     lr = group["lr"]
     if group["weight_decay"]:
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
     torch._foreach_lerp_(exp_avg, grads, 1 - group["betas"][0])
-    denominator = torch._foreach_clamp_min(hessian, 0.0)
-    torch._foreach_mul_(denominator, group["clip_threshold"])
-    torch._foreach_add_(denominator, group["eps"])
-    ratio = torch._foreach_div(exp_avg, denominator)
+    torch._foreach_copy_(ratio, hessian)
+    torch._foreach_clamp_min_(ratio, 0.0)
+    if group["clip_threshold"] != 1:
+        torch._foreach_mul_(ratio, group["clip_threshold"])
+    torch._foreach_add_(ratio, group["eps"])
+    torch._foreach_reciprocal_(ratio)
+    torch._foreach_mul_(ratio, exp_avg)
     torch._foreach_clamp_min_(ratio, -1.0)
     torch._foreach_clamp_max_(ratio, 1.0)
     torch._foreach_add_(params, ratio, alpha=-lr)

@@ -64,7 +64,7 @@ class AdaptedOptimizer(ClosureOptimizer):
         return super()._step(closure)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        with self._gradients_set(params, self._clipped(grads)):
+        with self._gradients_set(params, self._clipped(params, grads)):
             self.base.step()
 
     @contextmanager
@@ -87,7 +87,7 @@ class AdaptedOptimizer(ClosureOptimizer):
                 for p in passes[-1].params if passes else ():
                     p.grad = None
                 passes.append(self._evaluate(closure))
-                for p, g in zip(passes[-1].params, self._clipped(passes[-1].grads), strict=True):
+                for p, g in zip(passes[-1].params, self._clipped(passes[-1].params, passes[-1].grads), strict=True):
                     p.grad = g
             return passes[-1].loss
 
