@@ -139,7 +139,9 @@ def blame(path: str, options: dict[str, Any] | None = None) -> Iterator[None]:
 
 
 def supervised_learner(net, optimizer, interventions, stream: TaskStream, seed: int) -> Learner:
-    return Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
+    learner = Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
+    stream.accelerate(learner)
+    return learner
 
 
 def build(config: Config, make_learner: Callable[..., Learner] = supervised_learner) -> Experiment:

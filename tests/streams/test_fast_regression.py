@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from lop.algos import INTERVENTIONS
+from lop.learner import Learner
 from lop.nets import MLP
 from lop.nets.init import initialise_
-from lop.slowly_changing_regression.fast import ACTIVATIONS, StackedNets, is_supported, online_sgd
+from lop.optimizers import get_optimizer
+from lop.slowly_changing_regression.fast import ACTIVATIONS, StackedNets, accelerate, is_supported, online_sgd
+from lop.slowly_changing_regression.many_seeds import error_curves
 from lop.slowly_changing_regression.stream import SlowlyChangingRegression
 from lop.utils.seeding import make_generator
 
@@ -78,42 +82,51 @@ def test_which_nets_are_supported():
     assert not is_supported(torch.nn.Linear(2, 1))
 
 
-def make_learner(lr=0.01, algos=(), optimizer="sgd", **options):
-    from lop.learner import Learner
-    from lop.optimizers import get_optimizer
-
-    net = make_net(0, "tanh")
+def make_learner(lr=0.01, algos=(), optimizer="sgd", activation="tanh", **options):
+    net = make_net(0, activation)
     return Learner(net, get_optimizer(optimizer, net, lr=lr, **options), list(algos), loss="mse")
 
 
-def test_a_learner_is_trained_as_by_its_own_steps():
-    from lop.algos import INTERVENTIONS
-    from lop.slowly_changing_regression.fast import online_updates
-
-    plain, fast = make_learner(), make_learner(algos=[INTERVENTIONS["bp"]()])
-    updates = online_updates(fast)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_accelerated_learner_is_trained_as_any(activation):
+    plain = make_learner(activation=activation)
+    fast = make_learner(algos=[INTERVENTIONS["bp"]()], activation=activation)
+    assert accelerate(fast)
     task = SlowlyChangingRegression(0, None, "cpu", flip_every=200).task(0)
-    losses = torch.stack([plain.learn(x, y).loss for x, y in task.batches(0)])
-    torch.testing.assert_close(updates(task.x, task.y), losses, rtol=1e-3, atol=1e-5)
+    for x, y in task.batches(0):
+        expected, result = plain.learn(x, y), fast.learn(x, y)
+        assert result.loss.shape == ()
+        torch.testing.assert_close(result.loss, expected.loss, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(result.logits, expected.logits, rtol=1e-3, atol=1e-4)
     for p, q in zip(plain.net.parameters(), fast.net.parameters(), strict=True):
         torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-5)
+    x, y = task.reference(3)
+    torch.testing.assert_close(fast.learn(x, y).loss, plain.learn(x, y).loss, rtol=1e-3, atol=1e-5)
+
+
+def test_accelerated_steps_see_a_changed_step_size_and_restored_parameters():
+    learner = make_learner()
+    accelerate(learner)
+    x, y = SlowlyChangingRegression(0, None, "cpu", flip_every=10).task(0).reference(1)
+    state = {name: value.clone() for name, value in learner.state_dict()["net"].items()}
+    first = learner.learn(x, y).loss
+    assert learner.learn(x, y).loss != first
+    learner.net.load_state_dict(state)
+    learner.optimizer.param_groups[0]["lr"] = 0.0
+    for _ in range(2):
+        assert learner.learn(x, y).loss == first
 
 
 def test_anything_but_plain_sgd_takes_the_plain_loop():
-    from lop.algos import INTERVENTIONS
-    from lop.slowly_changing_regression.fast import online_updates
-
-    assert online_updates(make_learner()) is not None
-    assert online_updates(make_learner(momentum=0.9)) is None
-    assert online_updates(make_learner(weight_decay=0.1)) is None
-    assert online_updates(make_learner(max_grad_norm=1.0)) is None
-    assert online_updates(make_learner(optimizer="adam")) is None
-    assert online_updates(make_learner(algos=[INTERVENTIONS["l2"]()])) is None
+    assert accelerate(make_learner())
+    assert not accelerate(make_learner(momentum=0.9))
+    assert not accelerate(make_learner(weight_decay=0.1))
+    assert not accelerate(make_learner(max_grad_norm=1.0))
+    assert not accelerate(make_learner(optimizer="adam"))
+    assert not accelerate(make_learner(algos=[INTERVENTIONS["l2"]()]))
 
 
 def test_curves_of_many_seeds_are_those_of_runs():
-    from lop.slowly_changing_regression.many_seeds import error_curves
-
     curves = error_curves("relu", 0.01, [0, 5], num_tasks=3, bin_steps=100, flip_every=150)
     assert len(curves) == 8
     x, y = (

@@ -2,7 +2,8 @@
 
 One million updates of a 5-unit net are a million tiny steps that depend on each other. What costs is not the
 arithmetic but the calls around it, so that the forward and backward passes are written out by hand over arrays that
-are allocated once, and the nets of many seeds share each call.
+are allocated once, and the nets of many seeds share each call (`online_sgd`). `accelerate` does the same for one
+learner in the general loop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lop.algos import Intervention
-from lop.learner import Learner
+from lop.learner import Learner, StepResult
 from lop.nets import MLP
 from lop.utils.errors import lookup
 
@@ -177,24 +178,57 @@ def online_sgd(nets: StackedNets, x: Array, y: Array, lr: float) -> Array:
         return np.square(errors[:, :, 0, 0]).T
 
 
-def online_updates(learner: Learner) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """f(x, y) -> losses, which does what `learner.learn` on one example after the other does, or None.
+def accelerate(learner: Learner) -> bool:
+    """Give the learner a hand-written `learn` for single examples, where there is one; returns whether there is.
 
-    x: (examples, inputs), y: (examples, 1); the losses (examples,) are those before each update. There is such an f
-    for plain SGD without interventions on a supported net.
+    There is for plain SGD without interventions on a supported net on the CPU. The updates go to the net's own
+    parameters, so that diagnostics, checkpoints and resets see them as usual. Equal within float32 rounding.
     """
     plain = all(type(intervention) is Intervention for intervention in learner.interventions)
-    if not (plain and learner.loss == "mse" and is_supported(learner.net) and _is_plain_sgd(learner.optimizer)):
-        return None
+    on_cpu = learner.device.type == "cpu"
+    if not (
+        plain and on_cpu and learner.loss == "mse" and is_supported(learner.net) and _is_plain_sgd(learner.optimizer)
+    ):
+        return False
+    learner.learn = _single_steps(learner)
+    return True
 
-    def updates(x: Tensor, y: Tensor) -> Tensor:
-        nets = StackedNets.of([learner.net])
-        lr = learner.optimizer.param_groups[0]["lr"]  # read each time: schedules change it
-        errors = online_sgd(nets, x.cpu().numpy()[None], y.cpu().numpy()[None, :, 0], lr)
-        nets.copy_to([learner.net])
-        return torch.from_numpy(errors[0]).to(x.device)
 
-    return updates
+def _single_steps(learner: Learner) -> Callable[[Tensor, Tensor], StepResult]:
+    layer, head, group = learner.hidden_layers[0], learner.net.output_layer(), learner.optimizer.param_groups[0]
+    activate = ACTIVATIONS[_NAME_OF[type(layer.activation)]]
+    # views: the parameters share this memory
+    parameters = (layer.incoming.weight, layer.incoming.bias, head.weight, head.bias)
+    weight, bias, out_weight, out_bias = (p.detach().numpy() for p in parameters)
+    reading = out_weight[0]
+    z, h, slope, h_step = (np.empty_like(bias) for _ in range(4))
+    weight_step = np.empty_like(weight)
+    column = slope[:, None]
+
+    def learn(x: Tensor, y: Tensor) -> StepResult:
+        if len(x) != 1:
+            return Learner.learn(learner, x, y)
+        row = x.numpy().reshape(-1)
+        prediction = np.empty((1, 1), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.dot(weight, row, out=z)
+            np.add(z, bias, out=z)
+            activate(z, h, slope)
+            prediction[0, 0] = reading.dot(h) + out_bias[0]
+            error = prediction - y.numpy()
+            step = error[0, 0] * np.float32(-2 * group["lr"])  # read each time: schedules change it
+            np.multiply(h, step, out=h_step)
+            np.multiply(slope, reading, out=slope)
+            np.multiply(slope, step, out=slope)
+            np.multiply(column, row, out=weight_step)
+            np.add(reading, h_step, out=reading)
+            np.add(weight, weight_step, out=weight)
+            np.add(bias, slope, out=bias)
+            np.add(out_bias, step, out=out_bias)
+            loss = np.square(error)
+        return StepResult(torch.from_numpy(loss)[0, 0], torch.from_numpy(prediction))
+
+    return learn
 
 
 def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from lop.data.options import require_batch, require_positive
 from lop.data.stream import Batch, Task, TaskStream
 from lop.nets.ltu import LTUNet
+from lop.slowly_changing_regression.fast import accelerate
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
@@ -100,3 +101,6 @@ class SlowlyChangingRegression(TaskStream):
             x=x,
             y=self.target(x),
         )
+
+    def accelerate(self, learner) -> bool:
+        return accelerate(learner)
