@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Environments: the slippery worlds, the pool, and states that go on bit-identically."""
 
 import math
@@ -9,11 +10,11 @@ import torch
 gymnasium = pytest.importorskip("gymnasium")
 mujoco = pytest.importorskip("mujoco")
 
-from gymnasium.utils.env_checker import check_env  # noqa: E402
+from gymnasium.utils.env_checker import check_env
 
-from lop.envs.pool import EnvPool  # noqa: E402
-from lop.envs.slippery import SlipperyFriction, friction  # noqa: E402
-from lop.utils.errors import UserError  # noqa: E402
+from lop.envs.pool import EnvPool
+from lop.envs.slippery import SlipperyFriction, friction
+from lop.utils.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["lop/SlipperyAnt-v5", "lop/SlipperyHopper-v5", "lop/SlipperyWalker2d-v4"])

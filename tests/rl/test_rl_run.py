@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Reinforcement learning runs: tables, the command lines, and resuming bit-identically after kills."""
 
 import os
@@ -7,14 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("gymnasium")
+gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 from lop import checkpoint
 from lop.experiment import make_config, resolve
+from lop.nets import ActorCritic
+from lop.rl import film, run_ppo_2nd
 from lop.run import run
 from lop.utils.errors import UserError
 
@@ -122,7 +126,7 @@ def test_stopping_at_any_update_changes_nothing(tmp_path, monkeypatch, benchmark
     assert_same_results(whole.folder, parts.folder)
 
 
-LONGER = {"benchmark": "rl_ant", "benchmark.num_tasks": 10, "benchmark.task_steps": 500, "run.checkpoint_every": 100}
+LONGER = {"benchmark": "rl_ant", "benchmark.num_tasks": 6, "benchmark.task_steps": 500, "run.checkpoint_every": 100}
 
 
 def start(folder):
@@ -146,7 +150,7 @@ def wait_for_rows(folder, rows, process):
 
 def test_sigkill_loses_nothing(tmp_path):
     whole = run(small_config(tmp_path / "whole", **LONGER), summaries=False)
-    for rows in (4, 35):
+    for rows in (4, 25):
         process = start(tmp_path / "killed")
         wait_for_rows(tmp_path / "killed", rows, process)
         os.kill(process.pid, signal.SIGKILL)
@@ -176,12 +180,43 @@ def test_the_published_names_command(tmp_path):
     assert "Task 0 Summary" in done.stdout
     (folder,) = tmp_path.glob("rl_ant*-s4-*")
     assert (folder / "tasks.csv").exists()
-    wrong = subprocess.run([*command[:3], "nowhere.yml"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert (
-        wrong.stderr
-        == "error: config nowhere.yml: No such file or directory; give the path of a .json, .yaml or .yml file\n"
-    )
+
+
+def test_a_wrong_config_path_is_one_line(capsys):
+    assert run_ppo_2nd.main(["-c", "nowhere.yml"]) == 2
+    message = "error: config nowhere.yml: No such file or directory; give the path of a .json, .yaml or .yml file\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_film_shows_the_checkpoints_policy(tmp_path, monkeypatch):
+    folder = run(small_config(tmp_path, **{"benchmark.num_tasks": 1}), summaries=False).folder
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", lambda env: np.full((4, 6, 3), 7, dtype=np.uint8))
+    shown = film.film(folder, seconds=2.0)
+    assert len(shown.frames) == -(-shown.steps // 6)  # Hopper: 125 steps per second, about 20 frames
+    net = ActorCritic((11,), 3, hidden=[8, 8])
+    net.load_state_dict(weights(folder))
+    env, total = gymnasium.make("Hopper-v5"), 0.0
+    observation, _ = env.reset(seed=0)
+    for _ in range(shown.steps):
+        with torch.no_grad():
+            action = net.policy(torch.as_tensor(observation[None]).float())[0].clamp(-1, 1)
+        observation, reward, terminated, _, _ = env.step(action.numpy())
+        total += reward
+    assert terminated
+    assert shown.total == pytest.approx(total, rel=1e-6)
+    assert shown.gif().startswith(b"GIF89a")
+
+
+def test_without_a_renderer_a_film_says_so(tmp_path, monkeypatch):
+    def broken(env):
+        raise AttributeError("no OpenGL here")
+
+    folder = run(small_config(tmp_path, **{"benchmark.num_tasks": 1}), summaries=False).folder
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", broken)
+    with pytest.raises(UserError, match=r"nothing here can render \(no OpenGL here\); set MUJOCO_GL"):
+        film.film(folder)
+    with pytest.raises(UserError, match="no checkpoint here"):
+        film.film(tmp_path)
 
 
 def test_a_diverged_policy_is_recorded_and_the_run_goes_on(tmp_path):
