@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Rollouts: what the update gets, checked against a slow reconstruction with Gymnasium's own time limit."""
 
 import numpy as np
