@@ -138,7 +138,8 @@ class ControlLoop(Loop):
         super().load_state_dict(state)
         self.rollouts.load_state_dict(state["rollouts"])
         self.episodes.load_state_dict(state["episodes"])
-        self.start, self._saved_at = state["start"], self.position["total"]
+        self.start = state["start"] and {name: t.to(self.learner.device) for name, t in state["start"].items()}
+        self._saved_at = self.position["total"]
 
 
 def _policy_kl(start: dict[str, Tensor], now: dict[str, Tensor]) -> float:
