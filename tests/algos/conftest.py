@@ -9,8 +9,9 @@ from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
 from lop.utils.seeding import make_generator
 
-SHAPES = {"mlp": (12,), "convnet": (1, 12, 12), "resnet18": (3, 8, 8)}
+SHAPES = {"mlp": (12,), "actor_critic": (12,), "convnet": (1, 12, 12), "resnet18": (3, 8, 8)}
 SMALL = {
+    "actor_critic": {"hidden": [8, 7]},
     "mlp": {"hidden": [8, 7]},
     "convnet": {"channels": [4, 5], "kernel_sizes": [3, 3], "hidden": [6]},
     "resnet18": {"width": 4, "blocks": [1, 1]},

@@ -94,7 +94,7 @@ def test_all_of_them_at_once_with_every_optimizer(optimizer, build, small_task):
     assert not torch.equal(learner.net.head.weight, before)
 
 
-@pytest.mark.parametrize("net", ["convnet", "resnet18"])
+@pytest.mark.parametrize("net", ["convnet", "resnet18", "actor_critic"])
 @pytest.mark.parametrize("name", sorted(INTERVENTIONS))
 def test_every_net(name, net, build, small_task):
     learner, _ = build(make(name), net=net, optimizer="sgd", lr=0.01, momentum=0.9)
