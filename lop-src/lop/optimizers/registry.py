@@ -67,7 +67,9 @@ def optimizer_options(name: str) -> dict[str, inspect.Parameter]:
     if issubclass(cls, ClosureOptimizer):
         parameters = inspect.signature(cls).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-    parameters = [p for p in inspect.signature(cls).parameters.values() if p.name != "params"]
+    # a differentiable step keeps its graph, and needs parameters that are no leaves: not for training
+    left_out = ("params", "differentiable")
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.name not in left_out]
     shared = inspect.signature(ClosureOptimizer).parameters
     options = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     return options | {key: shared[key] for key in ("max_grad_norm", "seed")}

@@ -1,0 +1,166 @@
+"""What one step of every optimizer costs, as a multiple of a plain SGD step on the same net in the same process.
+
+    python benchmarks/optimizer_step.py                              # MLP 2000 and 100 wide, ResNet-18 at batch 16
+    python benchmarks/optimizer_step.py --nets mlp100 --optimizers sassha kfac
+
+Each figure is the median over rounds in which all optimizers take turns; a round is a cycle of the lazy schedule (10
+steps), so that refreshes count with their share. K-FAC's inversions, every T_inv = 100 steps, are timed apart and
+added with theirs. `theory` counts passes over the net: forward 1, backward 2, the Hessian-vector product's double
+backward 4; plain SGD is 3. K-FAC: forward 1, backward to the layers' outputs 1, factors 2, preconditioning 2, outer
+products 1. `state` is what is held between steps, `peak` the most held within a step (gradients, graphs and temporary
+tensors of one refresh step, measured by torch's profiler on the CPU), both over the parameters' size.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from _timing import interleaved_times, median_ms, median_ratio, print_table, synchronize
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.profiler import ProfilerActivity, profile
+
+from lop.nets.init import initialise_
+from lop.nets.mlp import MLP
+from lop.nets.resnet import ResNet18
+from lop.optimizers import ClosureOptimizer, get_optimizer
+from lop.optimizers.kfac import KFAC
+from lop.optimizers.kfac_factors import invert_factors
+from lop.utils.seeding import make_generator
+
+CYCLE = 10
+
+# name: (optimizer, options, passes of one average step)
+CASES = {
+    "sgd": ("sgd", {}, 3.0),
+    "adam": ("adam", {}, 3.0),
+    "adahessian": ("adahessian", {"lazy_hessian": CYCLE}, 3 + 4 / CYCLE),
+    "sophiah": ("sophiah", {"lazy_hessian": CYCLE}, 3 + 4 / CYCLE),
+    "sophiag": ("sophiag", {"lazy_hessian": CYCLE}, 3 + 2 / CYCLE),
+    "sassha": ("sassha", {"lazy_hessian": CYCLE}, 6 + 4 / CYCLE),
+    "msassha": ("msassha", {"lazy_hessian": CYCLE}, 4 + 4 / CYCLE),
+    "sam": ("sam", {}, 6.0),
+    "kfac": ("kfac", {"T_inv": 10**9}, 7.0),
+    "shampoo": ("shampoo", {"update_freq": CYCLE}, 3.0),
+}
+
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "mlp2000": (lambda: MLP((784,), 10, hidden=[2000] * 3), (32, 784), 10),
+    "mlp100": (lambda: MLP((784,), 10, hidden=[100] * 3), (32, 784), 10),
+    "resnet18": (lambda: ResNet18((3, 32, 32), 100), (16, 3, 32, 32), 100),
+}
+
+
+class Case:
+    """One net with one optimizer and a fixed batch."""
+
+    def __init__(self, net_name: str, name: str, device: str):
+        build, shape, classes = NETS[net_name]
+        optimizer, options, self.passes = CASES[name]
+        self.net = build()
+        initialise_(self.net, make_generator(0, "net"))
+        self.net.to(device)
+        generator = make_generator(0, "data")
+        self.x = torch.rand(shape, generator=generator).to(device)
+        self.y = torch.randint(0, classes, shape[:1], generator=generator).to(device)
+        self.optimizer: ClosureOptimizer = get_optimizer(optimizer, self.net, lr=1e-4, **options)
+
+    def loss(self) -> Tensor:
+        return cross_entropy(self.net(self.x), self.y)
+
+    def cycle(self) -> None:
+        for _ in range(CYCLE):
+            self.optimizer.step(self.loss)
+
+    def inversion_ms(self, interval: int = 100) -> float:
+        """Milliseconds per step that K-FAC's inversions add at `T_inv = interval`."""
+        if not isinstance(self.optimizer, KFAC):
+            return 0.0
+        device = self.x.device
+        synchronize(device)
+        start = time.perf_counter()
+        for state in self.optimizer.state.values():
+            invert_factors(state)
+        synchronize(device)
+        return 1e3 * (time.perf_counter() - start) / interval
+
+    def memory(self) -> tuple[float, float]:
+        """(held between steps, most within a refresh step beyond that), over the parameters' bytes."""
+        size = sum(p.numel() * p.element_size() for p in self.net.parameters())
+        held = sum(t.numel() * t.element_size() for t in _tensors(self.optimizer.state))
+        held += sum(t.numel() * t.element_size() for t in vars(self.optimizer).get("_kept_workspace", {}).values())
+        return held / size, self._peak_bytes() / size
+
+    def _peak_bytes(self) -> float:
+        if self.x.is_cuda:
+            before = torch.cuda.memory_allocated(self.x.device)
+            torch.cuda.reset_peak_memory_stats(self.x.device)
+            self.optimizer.step(self.loss)
+            return torch.cuda.max_memory_allocated(self.x.device) - before
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+            self.optimizer.step(self.loss)
+        current = peak = 0
+        for event in trace.profiler.kineto_results.events():
+            if event.name() == "[memory]":
+                current += event.nbytes()
+                peak = max(peak, current)
+        return peak
+
+
+def _tensors(state: object):
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from _tensors(value)
+
+
+def bare_sgd(net_name: str, device: str) -> Callable[[], None]:
+    """The loop a user would write by hand, without this package."""
+    case = Case(net_name, "sgd", device)
+    optimizer = torch.optim.SGD(case.net.parameters(), lr=1e-4)
+
+    def cycle() -> None:
+        for _ in range(CYCLE):
+            optimizer.zero_grad()
+            case.loss().backward()
+            optimizer.step()
+
+    return cycle
+
+
+def measure(net_name: str, names: list[str], device: str, rounds: int) -> list[list[object]]:
+    cases = {name: Case(net_name, name, device) for name in dict.fromkeys(["sgd", *names])}
+    calls = {name: case.cycle for name, case in cases.items()} | {"sgd, bare loop": bare_sgd(net_name, device)}
+    times = interleaved_times(calls, rounds=rounds, device=device)
+    sgd_ms = median_ms(times, "sgd") / CYCLE
+    rows = []
+    for name in calls:
+        ms, ratio = median_ms(times, name) / CYCLE, median_ratio(times, name, "sgd")
+        if name not in cases:
+            rows.append([name, net_name, ms, ratio, 1.0, "", ""])
+            continue
+        extra = cases[name].inversion_ms()
+        held, peak = cases[name].memory()
+        rows.append([name, net_name, ms + extra, ratio + extra / sgd_ms, cases[name].passes / 3, held, peak])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--optimizers", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    header = ["optimizer", "net", "ms", "x SGD", "theory", "state / params", "peak / params"]
+    for net_name in options.nets:
+        print_table(header, measure(net_name, options.optimizers, options.device, options.rounds))
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
