@@ -141,3 +141,29 @@ def test_snr_resets_a_unit_that_never_fires_after_max_time(build):
     for step, (x, y) in enumerate(task.batches()[:5], start=1):
         learner.learn(x, y)
         assert (learner.hidden_layers[0].incoming.bias[1] == 0) == (step == 5)
+
+
+@pytest.mark.parametrize("make", [lambda: ReDo(threshold=0.6, period=2, weights="original"), lambda: SNR(max_time=1)])
+def test_the_form_for_accelerators_does_the_same(make, build, monkeypatch):
+    """There all units are written with a mask, as the number of those to reset would have to be waited for."""
+
+    def run(method):
+        learner, task = build(method, optimizer="adam", lr=0.01)
+        with torch.no_grad():
+            learner.hidden_layers[0].incoming.bias[3:6] = -100.0
+        for x, y in task.batches()[:2]:
+            learner.learn(x, y)
+        return learner
+
+    listed = run(make())
+    for module in ("redo", "snr"):
+        monkeypatch.setattr(f"lop.algos.{module}.candidates", lambda mask: (torch.arange(len(mask)), mask))
+    masked = run(make())
+    state, other = (learner.interventions[0].state_dict() for learner in (listed, masked))
+    for name in set(state) - {"generator", "original"}:
+        assert torch.equal(torch.as_tensor(state[name]), torch.as_tensor(other[name]))
+    assert (listed.hidden_layers[0].incoming.bias[3:6] == 0).all()
+    for p, q in zip(listed.net.parameters(), masked.net.parameters(), strict=True):
+        if isinstance(listed.interventions[0], SNR):  # its fresh weights are drawn in another order
+            p, q = p == 0, q == 0
+        assert torch.equal(p, q)
