@@ -16,7 +16,7 @@ from lop.config import Config, Section, check_options, default_options, override
 from lop.data.stream import TaskStream
 from lop.learner import Learner
 from lop.metrics import Dashboard
-from lop.nets import NETS
+from lop.nets import NETS, ActorCritic
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer, optimizer_options
 from lop.streams import BENCHMARKS, Benchmark, make_stream
@@ -156,6 +156,10 @@ def build(config: Config, make_learner: Callable[..., Learner] = supervised_lear
     with blame("net", section.options), memory_errors("make it smaller"):
         net = NETS[section.name](stream.input_shape, stream.num_outputs, **section.options)
         require_weights_fit(net, device)
+    control = BENCHMARKS[benchmark.name].kind == "control"
+    if control != isinstance(net, ActorCritic):
+        fitting = "actor_critic" if control else ", ".join(name for name in NETS if name != "actor_critic")
+        raise UserError(f"net.name: {section.name!r} does not fit {benchmark.name}; choose {fitting}")
     initialise_(net, make_generator(seed, "net"))
     net.to(device)
     with blame("optimizer", config.optimizer.options):
@@ -165,7 +169,8 @@ def build(config: Config, make_learner: Callable[..., Learner] = supervised_lear
     for i, algo in enumerate(config.algos):
         with blame(f"algos.{i}", algo.options):
             interventions.append(INTERVENTIONS[algo.name](**algo.options))
-    learner = make_learner(net, optimizer, interventions, stream, seed)
+    with blame("algos"):  # an intervention may not fit the net or the benchmark
+        learner = make_learner(net, optimizer, interventions, stream, seed)
     with blame("metrics", config.metrics):
         dashboard = Dashboard(learner, **{"seed": derive_seed(seed, "metrics"), **config.metrics})
     return Experiment(config, stream, learner, dashboard)
