@@ -52,7 +52,7 @@ def test_natural_gradient_is_the_exact_block_inverse(batch, penalised):
     """Over 4 steps with running averages; a penalty forces the path that builds the gradient as a matrix."""
     net, x, y = net_and_data(batch)
     expected = copy.deepcopy(net)
-    optimizer = get_optimizer("kfac", net, lr=LR, damping=DAMPING, T_inv=2, alpha=0.6, max_grad_norm=None)
+    optimizer = get_optimizer("kfac", net, lr=LR, damping=DAMPING, T_inv=2, T_cov=1, alpha=0.6, max_grad_norm=None)
     factors = [(0.0, 0.0), (0.0, 0.0)]
     for step in range(1, 5):
         passes = per_sample_passes(expected, x, y)
@@ -76,6 +76,18 @@ def test_natural_gradient_is_the_exact_block_inverse(batch, penalised):
         optimizer.step(lambda: cross_entropy(net(x), y) + (penalty(net) if penalised else 0))
         for p, e in zip(net.parameters(), expected.parameters(), strict=True):
             torch.testing.assert_close(p, e, rtol=1e-8, atol=1e-10)
+
+
+def test_factors_take_in_batches_on_their_schedule():
+    net, x, y = net_and_data(8)
+    optimizer = get_optimizer("kfac", net, T_cov=3, T_inv=4)
+    weight, last = net[0].weight, {}
+    for step in range(1, 10):
+        optimizer.step(lambda: cross_entropy(net(x), y))
+        for kind, interval in (("factors", 3), ("inverses", 4)):
+            now = optimizer.state[weight][kind]["G"].clone()
+            assert (kind not in last or not torch.equal(now, last[kind])) == ((step - 1) % interval == 0)
+            last[kind] = now
 
 
 def test_step_does_not_depend_on_how_often_the_batch_repeats():

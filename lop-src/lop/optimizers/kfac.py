@@ -32,8 +32,9 @@ class KFAC(ClosureOptimizer):
     batch size. A layer applied at T positions (convolution) has A = E[sum_t x_t x_t^T] and
     G = E[sum_t s_t s_t^T] / T (Grosse & Martens, 2016). s comes from the loss itself (empirical Fisher).
 
-    alpha: decay of the running averages, min(alpha, 1 - 1/t) in step t. The factors are inverted on steps 1,
-    T_inv + 1, ... (Cholesky). max_grad_norm: largest norm of the whole update, after preconditioning and before lr;
+    The factors take in a batch on steps 1, T_cov + 1, ...: a running average with decay min(alpha, 1 - 1/n) for the
+    n-th batch. They are inverted on steps 1, T_inv + 1, ... (Cholesky). With T_cov 1, taking in every batch, the
+    factors cost as much as the rest of the step. max_grad_norm: largest norm of the whole update, after preconditioning and before lr;
     None: no limit. adapt_damping: Levenberg-Marquardt, every 5 steps by one more forward pass. Weight decay is
     decoupled. Factors are kept in float32 at least. Needs the model. Martens & Grosse (2015).
     """
@@ -46,7 +47,8 @@ class KFAC(ClosureOptimizer):
         *,
         lr: float = 0.01,
         damping: float = 1e-3,
-        T_inv: int = 100,  # noqa: N803 (the field's name)
+        T_inv: int = 100,  # noqa: N803 (the field's names)
+        T_cov: int = 10,  # noqa: N803
         alpha: float = 0.95,
         weight_decay: float = 0.0,
         adapt_damping: bool = False,
@@ -55,9 +57,11 @@ class KFAC(ClosureOptimizer):
     ):
         check_at_least("damping", damping, 0, strict=True)
         check_count("T_inv", T_inv)
+        check_count("T_cov", T_cov)
         check_decay("alpha", alpha)
         self.damping = damping
         self.inverse_interval = T_inv
+        self.factor_interval = T_cov
         self.alpha = alpha
         self.adapt_damping = adapt_damping
         super().__init__(
@@ -90,20 +94,24 @@ class KFAC(ClosureOptimizer):
         implied = {layer for layer, made in calls_of.items() if _is_implied(layer, made, uses)}
         skipped = {id(p) for layer in implied for p in layer.parameters()}
         explicit = [p for p in trainable if id(p) not in skipped]
-        edges = [call.output for call in calls]
-        found = self._gradients(loss, [*explicit, *edges])
+        due = self.steps % self.factor_interval == 0 or any(not self.state.get(layer.weight) for layer in calls_of)
+        wanted = [call for call in calls if due or call.layer in implied]
+        found = self._gradients(loss, [*explicit, *(call.output for call in wanted)])
         grad_of = dict(zip(explicit, found, strict=False))
-        output_grads = dict(zip(map(id, calls), found[len(explicit) :], strict=True))
+        output_grads = dict(zip(map(id, wanted), found[len(explicit) :], strict=True))
 
         passes = []
         for layer, made in calls_of.items():
-            reached = [(call, output_grads[id(call)]) for call in made if output_grads[id(call)] is not None]
-            if not reached or (layer not in implied and grad_of[layer.weight] is None):
+            reached = [(call, output_grads[id(call)]) for call in made if output_grads.get(id(call)) is not None]
+            explicitly = layer not in implied
+            if grad_of[layer.weight] is None if explicitly else not reached:
                 continue
-            inputs = torch.cat([input_rows(layer, call.inputs) for call, _ in reached])
-            outputs = torch.cat([output_rows(layer, grad) for _, grad in reached])
-            gradient = None if layer in implied else _pop_matrix(grad_of, layer)
-            passes.append(LayerPass(layer, len(made[0].inputs), inputs, outputs, gradient))
+            gradient = _pop_matrix(grad_of, layer) if explicitly else None
+            inputs = outputs = None
+            if reached:
+                inputs = torch.cat([input_rows(layer, call.inputs) for call, _ in reached])
+                outputs = torch.cat([output_rows(layer, grad) for _, grad in reached])
+            passes.append(LayerPass(layer, len(made[0].inputs), inputs, outputs, gradient, due and bool(reached)))
         rest = [(p, g) for p, g in grad_of.items() if g is not None]
         return Pass(loss.detach(), passes, rest)
 
@@ -114,9 +122,11 @@ class KFAC(ClosureOptimizer):
             state = self.state[done.layer.weight]
             if not state:
                 state.update(new_state(done, self.damping))
-            update_factors(state, done, self.alpha)
-            if (state["step"] - 1) % self.inverse_interval == 0:
+            if done.counts:
+                update_factors(state, done, self.alpha)
+            if state["step"] % self.inverse_interval == 0:
                 invert_factors(state)
+            state["step"] += 1
             directions.append(natural_gradient(state, done))
         scale = self._clip_scale(directions, [g for _, g in rest])
         predicted: Tensor | float = 0.0
@@ -138,15 +148,15 @@ class KFAC(ClosureOptimizer):
         return (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
 
     def _move(self, layer: nn.Module, direction: Direction, scale: Tensor) -> None:
-        weight = layer.weight.view(len(layer.weight), -1)
+        features = layer.weight[0].numel()
         group = self._group_of(layer.weight)
-        features = slice(0, weight.shape[1])
-        direction.add_to(weight, features, 1 - group["lr"] * group["weight_decay"], -group["lr"] * scale)
+        direction.add_to(
+            layer.weight, slice(0, features), 1 - group["lr"] * group["weight_decay"], -group["lr"] * scale
+        )
         if layer.bias is not None:
             group = self._group_of(layer.bias)
-            ones = slice(weight.shape[1], None)
             keep = 1 - group["lr"] * group["weight_decay"]
-            direction.add_to(layer.bias.unsqueeze(1), ones, keep, -group["lr"] * scale)
+            direction.add_to(layer.bias.unsqueeze(1), slice(features, None), keep, -group["lr"] * scale)
 
     def _adapt(self, ratio: Tensor | float) -> None:
         """Less damping where the quadratic model predicts the change of the loss well, more where it does not."""

@@ -10,15 +10,17 @@ class LayerPass(NamedTuple):
     """One layer in one differentiated pass.
 
     inputs (rows, features), outputs (rows, units): layer inputs and gradients of the mean loss with respect to its
-    outputs, a row per sample (and position). gradient (units, features): of the weight and bias; None where it is
-    exactly outputs^T inputs. batch: number of samples.
+    outputs, a row per sample (and position); None where nothing needs them. gradient (units, features): of the weight
+    and bias; None where it is exactly outputs^T inputs. batch: number of samples. counts: whether the factors take in
+    this batch.
     """
 
     layer: nn.Module
     batch: int
-    inputs: Tensor
-    outputs: Tensor
+    inputs: Tensor | None
+    outputs: Tensor | None
     gradient: Tensor | None
+    counts: bool
 
 
 class Direction(NamedTuple):
@@ -39,10 +41,10 @@ class Direction(NamedTuple):
         return torch.sum((done.outputs @ self.left.T) * (done.inputs @ self.right.T))
 
     def add_to(self, target: Tensor, columns: slice, keep: float, scale: Tensor) -> None:
-        """target = keep * target + scale * (these columns), in place. target: (units, columns)."""
+        """target = keep * target + scale * (these columns), in place. target: (units, columns), or that many."""
         right = (self.right[:, columns] * scale).to(target.dtype)
         if self.left is None:
-            target.mul_(keep).add_(right)
+            target.mul_(keep).add_(right.reshape(target.shape))
         else:
             target.addmm_(self.left.T.to(target.dtype), right, beta=keep)
 
@@ -53,6 +55,7 @@ def new_state(done: LayerPass, damping: float) -> dict[str, Any]:
     sizes = {"A": done.inputs.shape[1], "G": done.outputs.shape[1]}
     return {
         "step": 0,
+        "batches": 0,
         "damping": done.inputs.new_full((), damping, dtype=dtype),
         "factors": {name: done.inputs.new_zeros(size, size, dtype=dtype) for name, size in sizes.items()},
         "inverses": {},
@@ -60,9 +63,9 @@ def new_state(done: LayerPass, damping: float) -> dict[str, Any]:
 
 
 def update_factors(state: dict[str, Any], done: LayerPass, alpha: float) -> None:
-    """A = E[sum_t x x^T], G = E[sum_t s s^T] / T, s = batch * outputs; averaged with decay min(alpha, 1 - 1/step)."""
-    state["step"] += 1
-    decay = min(alpha, 1 - 1 / state["step"])
+    """A = E[sum_t x x^T], G = E[sum_t s s^T] / T, s = batch * outputs; averaged with decay min(alpha, 1 - 1/n)."""
+    state["batches"] += 1
+    decay = min(alpha, 1 - 1 / state["batches"])
     factors = state["factors"]
     inputs, outputs = (rows.to(factors["A"].dtype) for rows in (done.inputs, done.outputs))
     positions = len(inputs) / done.batch
