@@ -144,6 +144,20 @@ def test_other_parameters_get_plain_sgd():
         torch.testing.assert_close(p.detach(), e)
 
 
+def test_a_layer_that_only_the_penalty_reaches_gets_plain_sgd():
+    net, x, _ = net_and_data(8)
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer = get_optimizer("kfac", net, lr=0.1, max_grad_norm=None)
+
+    def closure():
+        net(x)
+        return penalty(net)
+
+    optimizer.step(closure)
+    for p, b in zip(net.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), 0.99 * b)
+
+
 def test_evaluation_passes_are_never_seen():
     net, x, y = net_and_data(8)
     optimizer = get_optimizer("kfac", net)

@@ -34,9 +34,10 @@ class KFAC(ClosureOptimizer):
 
     The factors take in a batch on steps 1, T_cov + 1, ...: a running average with decay min(alpha, 1 - 1/n) for the
     n-th batch. They are inverted on steps 1, T_inv + 1, ... (Cholesky). With T_cov 1, taking in every batch, the
-    factors cost as much as the rest of the step. max_grad_norm: largest norm of the whole update, after preconditioning and before lr;
-    None: no limit. adapt_damping: Levenberg-Marquardt, every 5 steps by one more forward pass. Weight decay is
-    decoupled. Factors are kept in float32 at least. Needs the model. Martens & Grosse (2015).
+    factors cost as much as the rest of the step. max_grad_norm: largest norm of the whole update, after
+    preconditioning and before lr; None: no limit. adapt_damping: Levenberg-Marquardt, every 5 steps by one more
+    forward pass. Weight decay is decoupled. Factors are kept in float32 at least. Needs the model.
+    Martens & Grosse (2015), "Optimizing neural networks with Kronecker-factored approximate curvature".
     """
 
     needs_model = True
@@ -106,6 +107,8 @@ class KFAC(ClosureOptimizer):
             explicitly = layer not in implied
             if grad_of[layer.weight] is None if explicitly else not reached:
                 continue
+            if not reached and not self.state.get(layer.weight):
+                continue  # reached by a penalty alone, so far: no factors, plain SGD
             gradient = _pop_matrix(grad_of, layer) if explicitly else None
             inputs = outputs = None
             if reached:
