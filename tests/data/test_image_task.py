@@ -62,7 +62,10 @@ def test_evaluation_has_a_limit_and_absent_splits_yield_nothing(monkeypatch):
     monkeypatch.setattr(image_task, "EVALUATION_BATCH", 3)
     task = make_task()
     assert torch.cat([y for _, y in task.evaluation("validation")]).tolist() == list(range(7))
-    assert torch.cat([y for _, y in task.evaluation("train", 5)]).tolist() == list(range(5))
+    sample = torch.cat([y for _, y in task.evaluation("train", 20)]).tolist()
+    assert len(set(sample)) == 20
+    assert sample == torch.cat([y for _, y in task.evaluation("train", 20)]).tolist()
+    assert max(sample) > 20  # not the first ones: splits may be sorted by class
     assert list(task.evaluation("test")) == []
 
 

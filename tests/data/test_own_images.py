@@ -34,6 +34,7 @@ def test_verify_must_be_false(tmp_path):
     write_idx(tmp_path)
     with pytest.raises(UserError, match=r"^verify must be false"):
         load_images(str(tmp_path))
+    assert "checksums not compared" in load(tmp_path).source
 
 
 def test_a_path_that_is_not_there(tmp_path):

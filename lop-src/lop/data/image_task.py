@@ -65,6 +65,10 @@ class ImageTask(Task):
         if split not in self.splits:
             return
         images, labels = self.splits[split]
-        for begin in range(0, min(len(labels), limit or len(labels)), EVALUATION_BATCH):
-            rows = slice(begin, min(begin + EVALUATION_BATCH, limit or len(labels)))
-            yield self.prepare(images[rows]), labels[rows]
+        rows = torch.arange(len(labels), device=labels.device)
+        if limit is not None and limit < len(labels):
+            # a random sample: splits may be sorted by class
+            generator = make_generator(self.seed, "task", self.index, "evaluation", split)
+            rows = torch.randperm(len(labels), generator=generator)[:limit].to(labels.device)
+        for part in rows.split(EVALUATION_BATCH):
+            yield self.prepare(images[part]), labels[part]

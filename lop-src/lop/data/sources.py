@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,13 +32,12 @@ def load_images(name_or_path: str, data_dir: str | os.PathLike | None = None, ve
 
     A named set is looked for in data_dir (or `data/`), in the Kaggle input folder, under any mount name, nested
     or not, and where the system's packages put it. verify: compare with the published checksums; images at a
-    path have none, so that it must be false for them.
+    path have none, so that it must be false for them; `source` says so.
     Raises UserError, one line, for data that is missing, truncated, corrupt or of the wrong shape.
     """
     path = own_path(name_or_path, verify, SOURCES)
-    if path is not None:
-        return load_own_images(path)
-    return lookup(SOURCES, name_or_path, "dataset")(data_dir, verify)
+    data = load_own_images(path) if path is not None else lookup(SOURCES, name_or_path, "dataset")(data_dir, verify)
+    return data if verify else replace(data, source=f"{data.source} (checksums not compared)")
 
 
 def own_path(name_or_path: str, verify: bool, names: dict) -> Path | None:
