@@ -6,7 +6,7 @@
 Each figure is the median over rounds in which all optimizers take turns; a round is a cycle of the lazy schedule (10
 steps), so that refreshes count with their share. K-FAC's inversions, every T_inv = 100 steps, are timed apart and
 added with theirs. `theory` counts passes over the net: forward 1, backward 2, the Hessian-vector product's double
-backward 4; plain SGD is 3. K-FAC: forward 1, backward to the layers' outputs 1, factors 2, preconditioning 2, outer
+backward 4; plain SGD is 3. K-FAC: forward 1, backward to the layers' outputs 1, factors 2 every 10 steps, preconditioning 2, outer
 products 1. `state` is what is held between steps, `peak` the most held within a step (gradients, graphs and temporary
 tensors of one refresh step, measured by torch's profiler on the CPU), both over the parameters' size.
 """
@@ -41,7 +41,7 @@ CASES = {
     "sassha": ("sassha", {"lazy_hessian": CYCLE}, 6 + 4 / CYCLE),
     "msassha": ("msassha", {"lazy_hessian": CYCLE}, 4 + 4 / CYCLE),
     "sam": ("sam", {}, 6.0),
-    "kfac": ("kfac", {"T_inv": 10**9}, 7.0),
+    "kfac": ("kfac", {"T_inv": 10**9}, 5.2),
     "shampoo": ("shampoo", {"update_freq": CYCLE}, 3.0),
 }
 
