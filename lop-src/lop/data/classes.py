@@ -1,7 +1,9 @@
 """Images class by class, for benchmarks whose tasks need only a few classes at a time."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -26,24 +28,31 @@ class ClassImages(Protocol):
 
 @dataclass(frozen=True)
 class SortedImages:
-    """ImageData seen class by class. rows: for each split, the row numbers of each class."""
+    """A data set seen class by class. rows: for each split, the row numbers of each class.
 
-    data: ImageData
+    open: gives the data. Mapped files are opened anew for each class, so that pages once read do not pile up.
+    """
+
+    name: str
+    num_classes: int
+    image_shape: tuple[int, ...]
+    source: str
     rows: dict[str, tuple[Tensor, ...]]
-
-    name = property(lambda self: self.data.name)
-    num_classes = property(lambda self: self.data.num_classes)
-    image_shape = property(lambda self: self.data.image_shape)
-    source = property(lambda self: self.data.source)
+    open: Callable[[], ImageData]
 
     def load(self, class_id: int) -> dict[str, Tensor]:
-        return {split: self.data.splits[split][0][rows[class_id]] for split, rows in self.rows.items()}
+        splits = self.open().splits
+        return {split: splits[split][0][rows[class_id]] for split, rows in self.rows.items()}
 
 
 def rows_by_class(labels: Tensor, num_classes: int) -> tuple[Tensor, ...]:
     """Row numbers of each class, in their order in the data."""
     counts = torch.bincount(labels, minlength=num_classes)
     return torch.argsort(labels, stable=True).split(counts.tolist())
+
+
+def _same(data: ImageData) -> ImageData:
+    return data
 
 
 def load_classes(name_or_path: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ClassImages:
@@ -54,4 +63,9 @@ def load_classes(name_or_path: str, data_dir: str | os.PathLike | None = None, v
     if name_or_path == "imagenet32":
         return load_imagenet32_classes(data_dir, verify)
     data = load_images(name_or_path, data_dir, verify)
-    return SortedImages(data, {s: rows_by_class(y, data.num_classes) for s, (_, y) in data.splits.items()})
+    rows = {split: rows_by_class(labels, data.num_classes) for split, (_, labels) in data.splits.items()}
+    if name_or_path == "tiny_imagenet":
+        opened = partial(load_images, name_or_path, data_dir, verify)
+    else:
+        opened = partial(_same, data)
+    return SortedImages(data.name, data.num_classes, data.image_shape, data.source, rows, opened)
