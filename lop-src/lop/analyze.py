@@ -13,7 +13,7 @@ from lop.config import Config
 from lop.data.stream import Task
 from lop.experiment import Experiment, build
 from lop.records import phase_rows, scalar_columns
-from lop.results import Table
+from lop.results import Table, read_config
 from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 
@@ -67,10 +67,9 @@ def kept_tasks(folder: Path) -> list[int]:
 
 
 def _config(folder: Path, extras: Sequence[str]) -> Config:
-    path = folder / "config.json"
-    if not path.exists():
+    if not (folder / "config.json").exists():
         raise UserError(f"{folder}: not a run folder (it holds no config.json)")
-    config = Config.model_validate_json(path.read_text())
+    config = read_config(folder)
     if BENCHMARKS[config.benchmark.name].kind == "control":
         raise UserError(f"{folder}: {config.benchmark.name} has no fixed reference inputs to analyze weights on")
     config.algos = []

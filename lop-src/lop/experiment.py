@@ -103,7 +103,7 @@ def resolve(data: dict[str, Any]) -> Config:
     config = validate(data)
     known = lookup(BENCHMARKS, config.benchmark.name, "benchmark")
     config.benchmark = _filled("benchmark", known.stream, config.benchmark, known.defaults)
-    config.net = _filled("net", lookup(NETS, config.net.name, "net"), config.net)
+    config.net = _filled("net", lookup(NETS, config.net.name, "net (net.name)"), config.net)
     with blame("optimizer.name"):
         hyperparameters = optimizer_options(config.optimizer.name)
     config.optimizer = _filled("optimizer", hyperparameters, config.optimizer)

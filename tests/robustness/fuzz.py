@@ -1,6 +1,6 @@
 """Random configs, valid and broken: each runs, or is refused in one line that names a key; never another exception.
 
-    python tests/robustness/fuzz.py --examples 2000
+python tests/robustness/fuzz.py --examples 2000
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 
 LOOKS = 6  # steps (in reinforcement learning: updates) that a run is left to make
-KEYS = re.compile(r"(benchmark|net|optimizer|algos|metrics|run|config)\b")
+KEYS = re.compile(r"\b(benchmark|net|optimizer|algos|metrics|run|config)(\.\w|:)")
 
 numbers = st.one_of(
     st.sampled_from([0, 1, 2, 3, -1, 0.0, 0.5, 1.0, -0.5, 1e-8, 1e-300, 1e30, 1e308, 10**9, 10**18, 10**40]),
@@ -46,7 +46,9 @@ numbers = st.one_of(
     st.sampled_from([float("nan"), float("inf"), -float("inf")]),
 )
 words = st.one_of(
-    st.sampled_from(["", "auto", "relu", "sgd", "adam", "1e-4", "nan", "true", "../x", "weight", "\x00", "a\nb", "ü", "\ud800"]),
+    st.sampled_from(
+        ["", "auto", "relu", "sgd", "adam", "1e-4", "nan", "true", "../x", "weight", "\x00", "a\nb", "ü", "\ud800"]
+    ),
     st.sampled_from([*BENCHMARKS, *NETS, *INTERVENTIONS, *METRICS, *ACTIVATIONS, *SCHEMES]),
     st.text(max_size=5),
 )
@@ -56,10 +58,6 @@ junk = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=6,
 )
-
-
-def options_of(part: Any) -> dict[str, Any]:
-    return default_options(part)
 
 
 @st.composite
@@ -98,16 +96,16 @@ def configs(draw, data_dir: Path, results_dir: Path) -> dict[str, Any]:
     wild = draw(st.sampled_from([False, True]))
     benchmark, optimizer = draw(st.sampled_from(micro.NAMES)), draw(st.sampled_from(list_optimizers()))
     data = micro.micro_data(benchmark, data_dir, results_dir, optimizer)
-    known = options_of(BENCHMARKS[benchmark].stream)
+    known = default_options(BENCHMARKS[benchmark].stream)
     data["benchmark"] = draw(with_options(data["benchmark"], known, wild, most=2))
     if wild and draw(st.integers(0, 5)) == 0:
         data["net"] = {"name": draw(st.sampled_from(sorted(NETS)))}
-    data["net"] = draw(with_options(data["net"], options_of(NETS[data["net"]["name"]]), wild, most=2))
+    data["net"] = draw(with_options(data["net"], default_options(NETS[data["net"]["name"]]), wild, most=2))
     defaults = {n: p.default for n, p in optimizer_options(optimizer).items()}
     data["optimizer"] = draw(with_options(data["optimizer"], defaults, wild))
     for name in draw(st.lists(st.sampled_from(sorted(INTERVENTIONS)), max_size=3)):
-        data["algos"].append(draw(with_options({"name": name}, options_of(INTERVENTIONS[name]), wild)))
-    data["metrics"] = draw(with_options(data["metrics"], options_of(Dashboard), wild, most=2))
+        data["algos"].append(draw(with_options({"name": name}, default_options(INTERVENTIONS[name]), wild)))
+    data["metrics"] = draw(with_options(data["metrics"], default_options(Dashboard), wild, most=2))
     if draw(st.integers(0, 3)) == 0:
         data["metrics"]["extras"] = draw(st.lists(st.sampled_from(sorted(METRICS)), max_size=3))
     run_defaults = {k: f.default for k, f in type(Config.model_fields["run"].default).model_fields.items()}
@@ -195,15 +193,12 @@ def _capped(key: str, value: Any) -> Any:
     return min(value, most) if isinstance(value, int) else value
 
 
-REASONS: Counter = Counter()
-
-
-class Fault(AssertionError):
+class FaultError(AssertionError):
     """A config that neither ran nor was refused as it should."""
 
 
 def attempt(data: dict[str, Any]) -> str:
-    """"ran" or "refused". Raises Fault with the config for anything else."""
+    """ "ran" or "refused". Raises FaultError with the config for anything else."""
     looks = [0]
 
     def due(request) -> bool:
@@ -226,13 +221,12 @@ def attempt(data: dict[str, Any]) -> str:
         return "ran"
     except UserError as error:
         message = str(error)
-        REASONS[re.sub(r"[\d.']+", "#", message)[:70]] += 1
         named = KEYS.search(message) or message.split(":")[0].split(".")[0] in data
         if len(message.splitlines()) != 1 or not named:
-            raise Fault(f"{where}: refused without naming a key: {message!r}\n{json.dumps(data)}") from None
+            raise FaultError(f"{where}: refused without naming a key: {message!r}\n{json.dumps(data)}") from None
         return "refused"
     except Exception:
-        raise Fault(f"{where}: {traceback.format_exc()}\n{json.dumps(data)}") from None
+        raise FaultError(f"{where}: {traceback.format_exc()}\n{json.dumps(data)}") from None
 
 
 def fuzz(examples: int, seed: int, folder: Path, *, keep_going: bool = False) -> tuple[Counter, list[str]]:
@@ -256,7 +250,7 @@ def fuzz(examples: int, seed: int, folder: Path, *, keep_going: bool = False) ->
             counts["tried"] += 1
             try:
                 counts[attempt(copy.deepcopy(data))] += 1
-            except Fault as fault:
+            except FaultError as fault:
                 if not keep_going:
                     raise
                 counts["faults"] += 1
@@ -280,7 +274,7 @@ def main() -> int:
         counts, faults = fuzz(options.examples, options.seed, Path(folder), keep_going=True)
     for fault in faults:
         print(fault, end="\n\n")
-    print(json.dumps(counts)); print(REASONS.most_common(60))
+    print(json.dumps(counts))
     return 1 if faults else 0
 
 

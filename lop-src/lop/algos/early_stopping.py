@@ -51,7 +51,7 @@ class EarlyStopping(Intervention):
                 total -= self.learner.loss_of(outputs, y).item() * len(y)
             examples += len(y)
         if examples == 0:
-            raise UserError("early_stopping: this benchmark has no validation split; remove it from algos")
+            raise UserError("algos: early_stopping: this benchmark has no validation split; remove it from algos")
         return total / examples if total == total else float("-inf")
 
     def end_task(self, task) -> None:

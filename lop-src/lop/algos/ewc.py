@@ -20,7 +20,7 @@ def fisher_diagonal(learner, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     x, y: a batch with its labels. Returns a tensor per trained parameter, by name. The net is in evaluation mode.
     """
     if not isinstance(y, Tensor):
-        raise UserError("algos: ewc needs labelled examples for fisher; set its fisher=false for reinforcement learning")
+        raise UserError("algos: ewc needs labels for fisher; set its fisher=false for reinforcement learning")
     net = learner.net
     parameters = {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
 

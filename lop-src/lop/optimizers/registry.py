@@ -67,8 +67,8 @@ def optimizer_options(name: str) -> dict[str, inspect.Parameter]:
     if issubclass(cls, ClosureOptimizer):
         parameters = inspect.signature(cls).parameters.values()
         return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-    # a differentiable step keeps its graph, and needs parameters that are no leaves: not for training
-    left_out = ("params", "differentiable")
+    # a differentiable step needs parameters that are no leaves, a capturable one CUDA graphs: neither is for runs
+    left_out = ("params", "differentiable", "capturable")
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.name not in left_out]
     shared = inspect.signature(ClosureOptimizer).parameters
     options = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}

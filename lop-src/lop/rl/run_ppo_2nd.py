@@ -12,7 +12,7 @@ from lop.progress import Progress
 from lop.run import run
 from lop.utils.errors import UserError
 
-USER_ERROR, RESUME_ME = 2, 75
+USER_ERROR, RESUME_ME, INTERRUPTED = 2, 75, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted: the last checkpoint is kept; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
     print(f"{result.status}: {len(result.tasks)} tasks; tables in {result.folder}")
     return RESUME_ME if result.status == "interrupted" else int(result.status == "diverged")
 
