@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
+from collections import Counter
 
 from lop.analyze import analyze, parse_tasks
 from lop.config import Config, parse_override
@@ -36,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print("interrupted: the last checkpoint is kept; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # as with `| head`: nobody reads what is printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return RESUME_ME
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +61,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--metrics", default="", help="extra diagnostics by name, separated by commas")
     command.add_argument("--tasks", help="numbers and ranges, e.g. 0,5,10-12; default: all that were kept")
     command.set_defaults(command=analyze_folder)
+    command = commands.add_parser("sweep", help="every cell of a grid: an executed notebook and a run folder each")
+    command.add_argument("-c", "--config", required=True, help="grid file, YAML or JSON; see lop/sweep.py")
+    command.add_argument("--parallel", type=int, help="processes at once; default: the grid file's")
+    command.set_defaults(command=sweep_grid)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show where an error came from")
     return main_parser
@@ -74,6 +83,21 @@ def analyze_folder(options: argparse.Namespace) -> int:
     print(table.T.to_string(header=False))
     print(f"tables analysis_*.csv in {options.folder}")
     return FINISHED
+
+
+def sweep_grid(options: argparse.Namespace) -> int:
+    from lop.sweep import LocalProcesses, read_grid, sweep  # the others need no notebook machinery
+
+    grid = read_grid(options.config)
+    if options.parallel is not None and options.parallel < 1:
+        raise UserError(f"--parallel must be >= 1, got {options.parallel}")
+    outcomes = sweep(grid, LocalProcesses(options.parallel or grid.parallel))
+    counts = Counter(outcome.state for outcome in outcomes)
+    print(f"{', '.join(f'{count} {state}' for state, count in counts.items())}; tables in {grid.results_dir}")
+    if failed := [outcome for outcome in outcomes if outcome.state == "failed"]:
+        print("failed:", *(f"  {outcome.name}: {outcome.detail}" for outcome in failed), sep="\n", file=sys.stderr)
+        return FAILED
+    return RESUME_ME if counts["interrupted"] else FINISHED
 
 
 def config_of(options: argparse.Namespace) -> Config:

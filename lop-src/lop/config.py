@@ -127,7 +127,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"--set {text}: expected key.path=value, e.g. --set optimizer.lr=0.01")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date such as 2026-99-99
         raise UserError(f"--set {text}: {value!r} is not a valid value") from None
     return path.strip(), _number(parsed)
 
