@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 .. n-1")
     parser.add_argument("--tasks", type=int, default=100, help="of 10,000 examples each")
     parser.add_argument("--flip", choices=["all", "one"], default="all")
-    parser.add_argument("--half-bias", action="store_true", help="thresholds as in the published code")
+    parser.add_argument("--no-half-bias", action="store_true", help="thresholds as in the paper's text")
     parser.add_argument("--csv", help="write all curves to this file")
     given = parser.parse_args(arguments)
     try:
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             list(range(given.seeds)),
             num_tasks=given.tasks,
             flip=given.flip,
-            half_bias=given.half_bias,
+            half_bias=not given.no_half_bias,
         )
     except UserError as error:
         print(error, file=sys.stderr)
