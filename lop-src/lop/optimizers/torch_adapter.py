@@ -38,7 +38,9 @@ class AdaptedOptimizer(ClosureOptimizer):
         # Adafactor's eps is a pair, which it checks itself
         check_values({k: v for k, v in hyperparameters.items() if k == "betas" or not isinstance(v, list | tuple)})
         super().__init__(model_or_params, {}, max_grad_norm=max_grad_norm, seed=seed)
-        if optimizer_class in _FUSED and not {"fused", "foreach", "differentiable"} & set(hyperparameters):
+        # None is torch's own default, which a config spells out
+        chosen = any(hyperparameters.get(name) is not None for name in ("fused", "foreach"))
+        if optimizer_class in _FUSED and not chosen and not hyperparameters.get("differentiable"):
             hyperparameters["fused"] = all(p.is_floating_point() for g in self.param_groups for p in g["params"])
         try:
             self.base = optimizer_class(self.param_groups, **hyperparameters)
