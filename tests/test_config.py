@@ -3,6 +3,8 @@ import json
 import pytest
 
 from lop.config import check_options, override, parse_override, read_file, validate
+from lop.experiment import shipped_optimizer
+from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 
 BASE = {"benchmark": "permuted_digits", "net": {"name": "mlp"}, "optimizer": {"name": "sgd", "lr": 0.1}}
@@ -95,3 +97,11 @@ def test_run_name_depends_on_the_experiment_only():
     )
     assert validate({**BASE, "run": {"seed": 1}}).run_name() != name
     assert validate({**BASE, "optimizer": {"name": "sgd", "lr": 0.2}}).run_name() != name
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_ships_settings_for_its_default_optimizer(name):
+    known = BENCHMARKS[name]
+    section = shipped_optimizer(name, known.optimizer)
+    assert section["name"] == known.optimizer
+    assert section["lr"] > 0

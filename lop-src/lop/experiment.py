@@ -80,8 +80,7 @@ def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
     """The optimizer section of the benchmark's config for this optimizer, or just its name."""
     known = BENCHMARKS.get(benchmark) if benchmark else None
     if known is not None:
-        plain = {"sgd": "bp", "adam": "std"}.get(optimizer, optimizer)
-        for stem in (f"secondorder_{optimizer}", optimizer, plain, f"{optimizer}_nosdp"):
+        for stem in (f"secondorder_{optimizer}", optimizer, f"{optimizer}_nosdp", known.plain, "bp"):
             for path in (config_folder(known) / f"{stem}{suffix}" for suffix in (".json", ".yml")):
                 section = read_file(path)["optimizer"] if path.exists() else None
                 if _name(section) == optimizer:

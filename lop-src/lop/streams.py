@@ -23,7 +23,7 @@ class Benchmark:
     defaults: options of this name that differ from the class's. net: the net section used where a config has none.
     family: the command of main.py. configs: folder with one config file per method, below the package.
     kind: which loop runs it: "supervised", or "control" for reinforcement learning. optimizer: the default one,
-    also the baseline.
+    also the baseline. plain: the config in `configs` that has its settings for the benchmark's defaults.
     """
 
     stream: type[TaskStream]
@@ -33,6 +33,7 @@ class Benchmark:
     net: dict[str, Any] = field(default_factory=dict)
     kind: Literal["supervised", "control"] = "supervised"
     optimizer: str = "sgd"
+    plain: str = "bp"
 
 
 def _control(folder: str, **defaults: Any) -> Benchmark:
@@ -44,6 +45,7 @@ def _control(folder: str, **defaults: Any) -> Benchmark:
         net={"name": "actor_critic"},
         kind="control",
         optimizer="adam",
+        plain="std",
     )
 
 
@@ -53,12 +55,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         family="mnist",
         configs="permuted_mnist/cfg",
         net={"name": "mlp", "hidden": [2000, 2000, 2000]},
+        plain="bp_batch_32",
     ),
     "permuted_digits": Benchmark(
         PermutedImages,
         family="mnist",
         configs="permuted_mnist/cfg/digits",
-        defaults={"dataset": "digits", "batch_size": 16, "num_tasks": 20},
+        defaults={"dataset": "digits", "batch_size": 16, "epochs": 5, "num_tasks": 40},
         net={"name": "mlp", "hidden": [100, 100, 100]},
     ),
     "incremental_cifar": Benchmark(
@@ -66,6 +69,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         family="cifar",
         configs="incremental_cifar/cfg",
         net={"name": "resnet18"},
+        plain="base_deep_learning_system",
     ),
     "imagenet": Benchmark(
         ClassSubsets,
@@ -85,12 +89,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         family="regression",
         configs="slowly_changing_regression/cfg",
         net={"name": "mlp", "hidden": [5]},
+        plain="relu",
     ),
     "random_label_mnist": Benchmark(
         RandomLabels,
         family="labels",
         configs="random_labels/cfg/mnist",
         net={"name": "mlp", "hidden": [100, 100]},
+        plain="bp_sgd",
     ),
     "random_label_cifar": Benchmark(
         RandomLabels,
@@ -98,12 +104,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         configs="random_labels/cfg/cifar",
         defaults={"dataset": "cifar10"},
         net={"name": "cnn"},
+        plain="bp_sgd",
     ),
     "five_plus_one_cifar": Benchmark(
         FivePlusOne,
         family="five-plus-one",
         configs="five_plus_one/cfg",
         net={"name": "cnn"},
+        plain="bp_sgd",
     ),
     "rl_ant": _control("ant", env="Ant-v5"),
     "rl_hopper": _control("hopper", env="Hopper-v5"),
