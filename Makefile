@@ -2,6 +2,8 @@
 # make test      environment, then the whole test suite
 # make lint      style and imports
 # make notebooks bring every .py and its .ipynb into step
+# make packages  the offline wheel bundle -> lop-packages/wheels
+# make kaggle USER=name   kernel and data sets, ready for the kaggle command -> build/kaggle
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +14,7 @@ NOTEBOOKS := run-expr.ipynb $(wildcard notebooks/*.ipynb)
 # papermill and jupyter look for the python3 kernel of the environment they run in
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint notebooks clean
+.PHONY: run test lint notebooks packages kaggle clean
 
 run: $(STAMP)
 	papermill run-expr.ipynb out.ipynb -k python3 -p optimizer sassha
@@ -26,6 +28,15 @@ lint: $(STAMP)
 
 notebooks: $(STAMP)
 	jupytext --sync $(NOTEBOOKS)
+
+packages: $(STAMP)
+	python lop-packages/build.py
+
+# USER is also the login name that every shell sets: only the one given to make counts
+kaggle: $(STAMP)
+	$(if $(filter command line,$(origin USER)),,$(error give your Kaggle user name: make kaggle USER=name))
+	test -d lop-packages/wheels || python lop-packages/build.py
+	python lop-packages/kaggle_bundle.py $(USER)
 
 clean:
 	rm -rf $(VENV) build out*.ipynb

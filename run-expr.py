@@ -47,20 +47,39 @@ repository = None  # Colab only: the git address to install from
 
 # %%
 import importlib.util
+import os
 import subprocess
 import sys
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
+
+
+def attached(pattern: str) -> list[Path]:
+    """Files and folders in the data sets attached on Kaggle; not deeper than that, since image folders are large."""
+    folder = Path(os.environ.get("LOP_KAGGLE_ROOT", "/kaggle"), "input")
+    return sorted(found for depth in range(1, 5) for found in folder.glob("*/" * depth + pattern))
 
 
 def install() -> None:
     """Make `lop` importable with what this place offers; what is good enough already is left alone."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    wheels = sorted(Path("/kaggle/input").glob("**/lop-[0-9]*.whl"))
-    sources = [Path("lop-src"), *Path("/kaggle/input").glob("**/lop-src"), Path("lop/lop-src")]
-    if wheels:
-        subprocess.run([*pip, "--no-index", "--find-links", str(wheels[-1].parent), "lop"], check=True)
+    kept = [
+        f"{name}=={version(name)}\n" for name in ("torch", "torchvision", "numpy") if importlib.util.find_spec(name)
+    ]
+    constraints = Path(tempfile.mkdtemp(), "keep.txt")
+    constraints.write_text("".join(kept))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--upgrade-strategy", "only-if-needed", "-c", str(constraints)]
+    clone = Path("loss-of-plasticity")
+    sources = [Path("lop-src"), *attached("lop-src")]
+    if wheels := attached("lop-[0-9]*.whl"):
+        pip += ["--no-index", "--find-links", str(wheels[-1].parent)]
+        if subprocess.run([*pip, "lop[rl,optimizers]"], capture_output=True).returncode:  # not all in the bundle
+            subprocess.run([*pip, "lop"], check=True)
     elif repository:
-        subprocess.run([*pip, f"git+{repository}"], check=True)
+        if not clone.exists():
+            subprocess.run(["git", "clone", "--quiet", "--depth", "1", str(repository), str(clone)], check=True)
+        subprocess.run([*pip, "--no-build-isolation", f"./{clone}"], check=True)
     elif found := [path for path in sources if (path / "lop").is_dir()]:
         sys.path.insert(0, str(found[0].resolve()))
     else:
@@ -73,16 +92,20 @@ if importlib.util.find_spec("lop") is None:
 
 # %%
 import pandas as pd
-from IPython.display import Markdown, display
 
 from lop import viz
-from lop.notebook import comparison, describe, load_all, place, plan, run_all
+from lop.launcher import launcher
+from lop.notebook import by_task, comparison, describe, load_all, place, plan, run_all, show
 
-pd.set_option("display.max_columns", 40, "display.width", 160)
+pd.set_option("display.max_columns", 40, "display.width", 160, "display.max_rows", 40)
+chosen = launcher(optimizer=optimizer, benchmark=benchmark, algos=algos)
+
+# %% [markdown]
+# Where somebody sits in front of it, the form above chooses too: change it, then run from the next cell on.
+
+# %%
 configs = plan(
-    optimizer=optimizer,
-    benchmark=benchmark,
-    algos=algos,
+    **chosen.parameters,
     config=config,
     baseline=baseline,
     lr=lr,
@@ -121,27 +144,26 @@ results = load_all(runs)
 tasks = results.tasks
 print("Data:", *dict.fromkeys(results.runs["data"]))
 plain = configs[-1].label
-display(comparison(results, plain))
+show(comparison, results, plain)
 
 # %%
-shown = ["online_accuracy", "online_return", "online_loss", "test_acc_after"]
-shown = [name for name in shown if name in tasks and tasks[name].notna().any()]
-by_task = tasks.pivot_table(index="task", columns="label", values=shown, sort=False).round(3)
-with pd.option_context("display.max_rows", 40):
-    display(by_task)
+show(by_task, results)
 
 # %%
-display(viz.online_accuracy(tasks, baselines=[plain]))
+show(viz.online_accuracy, tasks, baselines=[plain])
 
 # %%
-display(viz.compare_optimizers(tasks, baselines=[plain]))
+show(viz.compare_optimizers, tasks, baselines=[plain])
 
 # %% [markdown]
 # **Within a task.** A plastic network learns the last task as fast as the first: its curves lie on top of each other.
 
 # %%
 online = results.online
-display(viz.within_task(online) if online["bin"].max() > 0 else viz.online_curve(online, baselines=[plain]))
+if len(online) and online["bin"].max() > 0:
+    show(viz.within_task, online)
+else:
+    show(viz.online_curve, online, baselines=[plain])
 
 # %% [markdown]
 # ## Why: the diagnostics
@@ -149,23 +171,27 @@ display(viz.within_task(online) if online["bin"].max() > 0 else viz.online_curve
 # of lost plasticity.
 
 # %%
-display(viz.dashboard_grid(tasks, baselines=[plain]))
+show(viz.dashboard_grid, tasks, baselines=[plain])
 
 # %%
-display(viz.layer_ranks(results.layers))
+show(viz.layer_ranks, results.layers)
 
 # %%
-display(viz.dormant_heatmap(results.layers))
+show(viz.dormant_heatmap, results.layers)
 
 # %% [markdown]
 # Do the diagnostics at the start of a task tell how well it will be learned? Each point is the rank correlation over
 # tasks; an interval that holds zero says: not on this evidence.
 
 # %%
-if tasks["task"].nunique() >= 8:
-    display(viz.diagnostics_vs_accuracy(tasks, baselines=[plain]))
-else:
-    display(Markdown("*Fewer than eight tasks: too few to ask.*"))
+show(viz.diagnostics_vs_accuracy, tasks, baselines=[plain])
+
+# %% [markdown]
+# ## Look around
+# Every run in the results folder: choose runs, diagnostics, layers and smoothing.
+
+# %%
+viz.explore(Path(runs[0].folder).parent)
 
 # %% [markdown]
 # The tables behind these figures are CSV files in the run folders; `lop.results.load(folder)` reads them, and every

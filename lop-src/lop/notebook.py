@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,15 +17,13 @@ import yaml
 from lop.config import Config, Section, parse_override
 from lop.experiment import make_config
 from lop.progress import Progress
-from lop.results import Results, load
+from lop.results import Results, load, read_status
 from lop.run import RunResult, run
 from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
+from lop.utils.files import disk_errors
 from lop.viz import run_scores
 from lop.viz.style import prepared
-
-KAGGLE_INPUT = "/kaggle/input"
-KAGGLE_RESULTS = "/kaggle/working/results"
 
 
 def place() -> str:
@@ -31,6 +31,11 @@ def place() -> str:
     if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
         return "kaggle"
     return "colab" if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules else "local"
+
+
+def kaggle_folder(name: str) -> Path:
+    """`input`, where data sets are attached, or `working`; LOP_KAGGLE_ROOT moves both."""
+    return Path(os.environ.get("LOP_KAGGLE_ROOT", "/kaggle"), name)
 
 
 def plan(
@@ -56,8 +61,8 @@ def plan(
     if config is None:
         optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
     if place() == "kaggle":
-        settings["results_dir"] = settings.get("results_dir") or KAGGLE_RESULTS
-        settings["data_dir"] = settings.get("data_dir") or KAGGLE_INPUT
+        settings["results_dir"] = settings.get("results_dir") or str(kaggle_folder("working") / "results")
+        settings["data_dir"] = settings.get("data_dir") or str(kaggle_folder("input"))
     shared = {}
     for name, value in settings.items():
         if value is not None:
@@ -103,8 +108,13 @@ def _overrides(given: dict[str, Any] | str | None) -> dict[str, Any]:
 def run_all(configs: Sequence[Config]) -> list[RunResult]:
     """One run after the other, with live progress, within one time limit for all (the first config's).
 
-    Prints the summary of every task of the first. Stops after a run that was interrupted: the next session goes on.
+    Prints the summary of every task of the first. Stops after a run that was interrupted: the next session goes on;
+    on Kaggle it finds this one's output where that is attached as input.
     """
+    if place() == "kaggle":
+        for config in configs:
+            if config.run.resume != "never" and (found := bring_earlier(config, kaggle_folder("input"))):
+                print(f"{config.label}: goes on from {found}")
     limit, started = configs[0].run.time_limit_hours, time.monotonic()
     results = []
     for i, config in enumerate(configs):
@@ -121,12 +131,56 @@ def run_all(configs: Sequence[Config]) -> list[RunResult]:
     return results
 
 
+DEPTH = 6  # of folders below the input folder in which an earlier session's results are looked for
+
+
+def bring_earlier(config: Config, attached: Path) -> Path | None:
+    """Copy the furthest run folder of this experiment below `attached` into place, unless there is one already.
+
+    Returns where it was found. `attached` is only read.
+    """
+    target = Path(config.run.results_dir) / config.run_name()
+    if target.exists():
+        return None
+    hits = [hit for depth in range(DEPTH) for hit in attached.glob("*/" * depth + config.run_name())]
+    hits = [hit for hit in hits if (hit / "config.json").exists() and (hit / "checkpoint.pt").exists()]
+    if not hits:
+        return None
+    found = max(hits, key=lambda hit: (read_status(hit).get("tasks_done", 0), hit.stat().st_mtime))
+    part = target.with_name(target.name + ".part")  # a kill leaves the whole folder or none
+    with disk_errors(target):
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(found, part, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".lock"))
+        for folder in (part, *(path for path in part.rglob("*") if path.is_dir())):
+            folder.chmod(0o755)  # attached folders are read-only, and copytree keeps that
+        part.rename(target)
+    return found
+
+
 def load_all(results: Sequence[RunResult]) -> Results:
-    """The tables of these runs. Raises UserError when none of them has finished a task yet."""
+    """The tables of these runs; says so where none of them has finished a task yet."""
     tables = load(*(result.folder for result in results))
     if tables.tasks.empty:
-        raise UserError("no task was finished; run again to go on, or give more time (time_limit_hours)")
+        print("No task was finished yet: run again to go on, or give more time (time_limit_hours).")
     return tables
+
+
+def show(draw: Callable[..., Any], *tables: Any, **options: Any) -> None:
+    """Display what `draw` makes of the tables, or the one line that says why there is nothing to see."""
+    from IPython.display import Markdown, display
+
+    try:
+        display(draw(*tables, **options))
+    except UserError as error:
+        display(Markdown(f"*{error}*"))
+
+
+def by_task(results: Results) -> pd.DataFrame:
+    """A row per task, a column per performance measure and label. Raises UserError when no task was finished."""
+    tasks = prepared(results.tasks, ["task"])
+    measured = ["online_accuracy", "online_return", "online_loss", "test_acc_after"]
+    measured = [name for name in measured if name in tasks and tasks[name].notna().any()]
+    return tasks.pivot_table(index="task", columns="label", values=measured, sort=False).round(3)
 
 
 def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:

@@ -14,6 +14,7 @@ from lop.viz.compare import (
 )
 from lop.viz.control import policy_over_time
 from lop.viz.diagnostics import dashboard_grid
+from lop.viz.explore import explore
 from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
 
@@ -22,6 +23,7 @@ __all__ = [
     "dashboard_grid",
     "diagnostics_vs_accuracy",
     "dormant_heatmap",
+    "explore",
     "layer_ranks",
     "ntk_spectrum",
     "online_accuracy",

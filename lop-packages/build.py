@@ -1,0 +1,141 @@
+"""The offline bundle: wheels of this project and of what the place it goes to does not ship, with their hashes.
+
+    python lop-packages/build.py                     # for Kaggle -> lop-packages/wheels
+    python lop-packages/build.py --all               # everything but torch
+    python lop-packages/build.py --python 3.10 --platform macosx_11_0_arm64 --output build/mac
+
+pip resolves against stand-ins for the packages that are there already (`kaggle-preinstalled.txt`), of the same name
+and version and without content, so that nothing is bundled twice and nothing asks for a newer numpy or torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PREINSTALLED = HERE / "kaggle-preinstalled.txt"
+HASHES = "SHA256SUMS"
+PYTHONS = ("3.11", "3.12")
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+LOCAL = "+preinstalled"  # makes a stand-in win against the real wheel of the same version
+TORCH = {"torch", "torchvision"}  # a pair, and as large as everything else together
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        present = read_preinstalled(options.preinstalled)
+        if options.all:
+            present = {name: version for name, version in present.items() if name in TORCH}
+        wheels = build(
+            options.output,
+            pythons=options.python,
+            platforms=options.platform,
+            present=present,
+            extras=options.extras,
+        )
+    except (subprocess.CalledProcessError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    size = sum(path.stat().st_size for path in wheels) / 2**20
+    print(f"{options.output}: {len(wheels)} wheels, {size:.1f} MiB, hashes in {HASHES}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    described.add_argument("--python", nargs="+", default=PYTHONS, metavar="X.Y", help="default: 3.11 3.12")
+    described.add_argument("--platform", nargs="+", default=PLATFORMS, help="wheel platforms, any of which will do")
+    described.add_argument("--output", type=Path, default=HERE / "wheels", help="default: lop-packages/wheels")
+    described.add_argument("--extras", default="rl,optimizers", help="of this project; default: rl,optimizers")
+    described.add_argument("--preinstalled", type=Path, default=PREINSTALLED, help="a list as `pip freeze` prints it")
+    described.add_argument("--all", action="store_true", help="leave out nothing but torch and torchvision")
+    return described
+
+
+def read_preinstalled(path: Path) -> dict[str, str]:
+    """{normalised name: version} of the `name==version` lines; a local version (+cu124) is dropped."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"([A-Za-z0-9][\w.-]*)==([^\s+;]+)", line)
+        if match:
+            found[normalised(match[1])] = match[2]
+    if not set(found) >= TORCH:
+        raise ValueError(f"{path}: no line torch== or torchvision==, so the bundle would hold torch; add them")
+    return found
+
+
+def normalised(name: str) -> str:
+    """As package indexes compare names."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def build(
+    output: Path, *, pythons: list[str], platforms: list[str], present: dict[str, str], extras: str = ""
+) -> list[Path]:
+    """Make the bundle in a new folder that takes the old one's place. Returns its wheels."""
+    with tempfile.TemporaryDirectory() as scratch:
+        stand_ins, wheels = Path(scratch, "stand-ins"), Path(scratch, "wheels")
+        stand_ins.mkdir()
+        wheels.mkdir()
+        for name, version in present.items():
+            write_stand_in(stand_ins, name, version + LOCAL)
+        own = project_wheel(Path(scratch))
+        constraints = Path(scratch, "constraints.txt")
+        constraints.write_text("".join(f"{name}=={version}{LOCAL}\n" for name, version in present.items()))
+        for python in pythons:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+            command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", python]
+            command += [f"--platform={name}" for name in platforms]
+            command += ["--find-links", str(stand_ins), "-c", str(constraints), "-d", str(wheels)]
+            subprocess.run([*command, f"{own}[{extras}]" if extras else str(own)], check=True)
+        for path in wheels.glob(f"*{LOCAL}-*"):
+            path.unlink()
+        shutil.copy(own, wheels)
+        found = sorted(wheels.glob("*.whl"))
+        sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in found]
+        (wheels / HASHES).write_text("".join(sums))
+        if output.exists():
+            shutil.rmtree(output)
+        shutil.copytree(wheels, output)
+    return sorted(output.glob("*.whl"))
+
+
+def write_stand_in(folder: Path, name: str, version: str) -> None:
+    """A wheel that installs nothing and depends on nothing."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    files = {
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: lop\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        for path, content in files.items():
+            wheel.writestr(path, content)
+        record = "".join(f"{path},,\n" for path in [*files, f"{stem}.dist-info/RECORD"])
+        wheel.writestr(f"{stem}.dist-info/RECORD", record)
+
+
+def project_wheel(scratch: Path) -> Path:
+    """This project's wheel, built from a copy: nothing that an earlier build left behind gets into it."""
+    source = scratch / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "lop-src" / "lop", source / "lop-src" / "lop", ignore=ignored)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*command, "-w", str(scratch / "own"), str(source)], check=True)
+    (wheel,) = (scratch / "own").glob("lop-*.whl")
+    return wheel
+
+
+if __name__ == "__main__":
+    sys.exit(main())

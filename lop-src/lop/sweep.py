@@ -1,0 +1,203 @@
+"""A grid of runs: one executed notebook and one run folder per cell, in parallel processes, resumable.
+
+    python lop-src/main.py sweep -c grid.yaml
+
+    grid:                          # every combination is a cell
+      optimizer: [sgd, sassha]
+      benchmark: [permuted_digits]
+      algos: [[], [l2_init]]
+      seed: [0, 1, 2]
+      optimizer.lr: [0.01, 0.1]    # any key of the config, by its dotted path
+    settings: {num_tasks: 20}      # the same in every cell
+    results_dir: results/sweep
+    parallel: 2
+
+How cells are carried out is behind `Executor`: whatever can call `execute(job)` somewhere, with the folders in reach,
+can run a grid.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import lop
+from lop.config import Config, check_options, read_file
+from lop.notebook import plan
+from lop.results import read_status
+from lop.utils.errors import UserError, near_matches
+from lop.utils.files import disk_errors, write_text
+
+PARAMETERS = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
+PARAMETERS += ("time_limit_hours",)
+MOST_CELLS = 100_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell: plain values, so that it can travel as JSON. folder: of its run; output: the executed notebook."""
+
+    name: str
+    notebook: str
+    output: str
+    folder: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """state: of the run (finished, interrupted, diverged), or failed; detail: one line that says why."""
+
+    name: str
+    state: str
+    detail: str = ""
+
+
+class Executor(Protocol):
+    """Carries out jobs and yields their outcomes as they come, in any order, exactly one for every job."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]: ...
+
+
+class LocalProcesses:
+    """Jobs in so many processes on this machine."""
+
+    def __init__(self, parallel: int = 1):
+        self.parallel = parallel
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        with ProcessPoolExecutor(self.parallel, mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(execute, asdict(job)): job for job in jobs}
+            try:
+                for done in as_completed(waiting):
+                    try:
+                        yield done.result()
+                    except BrokenProcessPool:
+                        yield Outcome(waiting[done].name, "failed", "its process was killed (out of memory?)")
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def execute(job: dict[str, Any]) -> Outcome:
+    """Run the notebook of one job (a Job as a dict). Errors of the run are outcomes, not exceptions."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    output = Path(job["output"])
+    part = output.with_name(output.name + ".part")  # a notebook under its own name is a whole one
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            job["notebook"], str(part), job["parameters"], kernel_name="python3", progress_bar=False
+        )
+        part.replace(output)
+    except PapermillExecutionError as error:
+        part.replace(output.with_suffix(".failed.ipynb"))
+        return Outcome(job["name"], "failed", f"{error.ename}: {error.evalue}".splitlines()[0])
+    except Exception as error:  # a kernel that died, a full disk: the other cells go on
+        return Outcome(job["name"], "failed", f"{type(error).__name__}: {error}".splitlines()[0])
+    output.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    return Outcome(job["name"], read_status(Path(job["folder"])).get("state", "failed"))
+
+
+class Grid:
+    """What a grid file says, checked; `jobs` are its cells."""
+
+    def __init__(self, jobs: list[Job], results_dir: Path, parallel: int):
+        self.jobs, self.results_dir, self.parallel = jobs, results_dir, parallel
+
+
+def read_grid(path: str | Path) -> Grid:
+    """The grid of a JSON or YAML file. Raises UserError for anything wrong in any cell, before one is run."""
+    return make_grid(**check_options("grid file", make_grid, read_file(path)))
+
+
+def make_grid(
+    *,
+    grid: dict[str, list[Any]],
+    settings: dict[str, Any] | None = None,
+    results_dir: str = "results/sweep",
+    parallel: int = 1,
+    threads: int = 1,
+    notebook: str | None = None,
+) -> Grid:
+    """Every combination of the values in `grid`, as jobs. threads: of torch, per process; see the module."""
+    if parallel < 1 or threads < 1:
+        raise UserError(f"parallel and threads must be >= 1, got {parallel} and {threads}")
+    source = find_notebook(notebook)
+    axes = {name: values for name, values in grid.items() if values}
+    size = 1
+    for values in axes.values():
+        size *= len(values)
+    if not axes or size > MOST_CELLS:
+        raise UserError(f"grid: expected 1..{MOST_CELLS} cells, got {size if axes else 0}")
+    jobs: dict[str, Job] = {}
+    for values in itertools.product(*axes.values()):
+        cell = {**(settings or {}), **dict(zip(axes, values, strict=True))}
+        parameters, config = cell_parameters(cell, results_dir, threads)
+        name = config.run_name()
+        if name in jobs:
+            raise UserError(f"grid: two cells are the same run, {name}; make their settings differ or drop one")
+        folder = Path(results_dir) / name
+        output = Path(results_dir) / "notebooks" / f"{name}.ipynb"
+        jobs[name] = Job(name, str(source), str(output), str(folder), parameters)
+    return Grid(list(jobs.values()), Path(results_dir), parallel)
+
+
+def cell_parameters(cell: dict[str, Any], results_dir: str, threads: int) -> tuple[dict[str, Any], Config]:
+    """A cell as parameters of the notebook, and the config they mean. Raises UserError naming the key."""
+    given = {name: value for name, value in cell.items() if name in PARAMETERS}
+    paths = {name: value for name, value in cell.items() if name not in PARAMETERS}
+    if bare := [name for name in paths if "." not in name]:
+        raise UserError(f"{bare[0]}: unknown key; {near_matches(bare[0], PARAMETERS)}, or a dotted path in the config")
+    overrides = {"run.threads": threads, **paths}
+    fixed = {"baseline": False, "results_dir": results_dir}
+    (config,) = plan(**given, **fixed, overrides=overrides)
+    return {**given, **fixed, "overrides": overrides}, config
+
+
+def find_notebook(notebook: str | None) -> Path:
+    """The notebook that runs a cell: the one given, or run-expr.ipynb here or beside the sources."""
+    choices = (
+        [Path(notebook)] if notebook else [Path("run-expr.ipynb"), Path(lop.__file__).parents[2] / "run-expr.ipynb"]
+    )
+    for path in choices:
+        if path.exists():
+            return path
+    raise UserError(f"notebook: {choices[0]} not found; give its path")
+
+
+def is_done(job: Job) -> bool:
+    """The run has ended and its notebook is whole."""
+    ended = read_status(Path(job.folder)).get("state") in ("finished", "diverged")
+    return ended and Path(job.output).exists()
+
+
+def sweep(grid: Grid, executor: Executor | None = None, report: Callable[[str], None] = print) -> list[Outcome]:
+    """Carry out what is not done yet; returns an outcome per cell, in the grid's order.
+
+    Writes `sweep.json` (every cell with its outcome) into the results folder.
+    """
+    executor = executor or LocalProcesses(grid.parallel)
+    outcomes = {job.name: Outcome(job.name, "done before") for job in grid.jobs if is_done(job)}
+    todo = [job for job in grid.jobs if job.name not in outcomes]
+    report(f"{len(grid.jobs)} cells, {len(outcomes)} done before, {len(todo)} to run")
+    for number, outcome in enumerate(executor.run(todo), 1):
+        outcomes[outcome.name] = outcome
+        report(
+            f"[{number}/{len(todo)}] {outcome.state}: {outcome.name}"
+            + (f" ({outcome.detail})" if outcome.detail else "")
+        )
+    ordered = [outcomes[job.name] for job in grid.jobs]
+    with disk_errors(grid.results_dir):
+        grid.results_dir.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(job), **asdict(outcome)} for job, outcome in zip(grid.jobs, ordered, strict=True)]
+    write_text(grid.results_dir / "sweep.json", json.dumps(rows, indent=2) + "\n")
+    return ordered

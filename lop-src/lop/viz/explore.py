@@ -1,0 +1,130 @@
+"""A form to look through many runs in a notebook: choose runs, figure, diagnostics, layers, smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lop.results import Results, load
+from lop.utils.attended import attended
+from lop.utils.errors import UserError
+from lop.viz.compare import compare_optimizers, diagnostics_vs_accuracy
+from lop.viz.diagnostics import dashboard_grid, present_metrics
+from lop.viz.layers import dormant_heatmap, layer_ranks
+from lop.viz.online import online_accuracy, online_curve, within_task
+from lop.viz.style import Figure
+
+FIGURES = (
+    "online accuracy",
+    "online curve",
+    "within tasks",
+    "comparison",
+    "diagnostics",
+    "layer ranks",
+    "dormant units",
+    "diagnostics and accuracy",
+)
+
+
+def explore(results_dir: str | Path) -> None:
+    """Display a form over all runs below a folder. Does nothing where nobody could use it (papermill, no widgets).
+
+    Raises UserError when there are no runs.
+    """
+    if not attended():
+        return
+    from IPython.display import display
+
+    display(form(load(results_dir)))
+
+
+def form(results: Results) -> Any:
+    """The widgets (an ipywidgets box): every change redraws."""
+    import ipywidgets as widgets
+
+    names = {f"{row.label}, seed {row.seed} ({row.benchmark})": row.run for row in results.runs.itertuples()}
+    if len(names) < len(results.runs):  # runs that differ in something else
+        names = {run: run for run in results.runs["run"]}
+    layers = sorted(results.layers["layer"].unique()) if len(results.layers) else []
+    wide = {"style": {"description_width": "80px"}, "layout": {"width": "440px"}}
+    runs = widgets.SelectMultiple(options=list(names.items()), value=list(names.values()), description="runs", **wide)
+    kind = widgets.Dropdown(options=FIGURES, description="figure", **wide)
+    measured = present_metrics(results.tasks, None, ["before", "after"])
+    metrics = widgets.SelectMultiple(options=measured, value=measured, description="diagnostics", **wide)
+    layer = widgets.SelectMultiple(options=layers, value=layers, description="layers", **wide)
+    smooth = widgets.IntSlider(value=1, min=1, max=50, description="smoothing", continuous_update=False, **wide)
+    output = widgets.Output()
+
+    def draw(change: dict[str, Any] | None = None) -> None:
+        output.clear_output(wait=True)
+        with output:
+            try:
+                one = figure(
+                    results,
+                    kind.value,
+                    runs=runs.value,
+                    metrics=metrics.value,
+                    layers=layer.value,
+                    smoothing=smooth.value,
+                )
+            except UserError as error:
+                print(error)
+            else:
+                from IPython.display import display
+
+                display(one)
+
+    for field in (runs, kind, metrics, layer, smooth):
+        field.observe(draw, names="value")
+    draw()
+    columns = [widgets.VBox([runs, kind, smooth]), widgets.VBox([metrics, layer])]
+    return widgets.VBox([widgets.HBox(columns), output])
+
+
+def figure(
+    results: Results,
+    kind: str,
+    *,
+    runs: Sequence[str],
+    metrics: Sequence[str],
+    layers: Sequence[int],
+    smoothing: int = 1,
+) -> Figure:
+    """One of FIGURES over the chosen runs, diagnostics and layers. smoothing: tasks (bins) in a running mean.
+
+    Raises UserError when the choice leaves nothing to draw.
+    """
+    tasks, online, inside = (_of_runs(table, runs) for table in (results.tasks, results.online, results.layers))
+    if kind == "online accuracy":
+        return online_accuracy(smoothed(tasks, smoothing), baselines=())
+    if kind == "online curve":
+        return online_curve(smoothed(online, smoothing, by=("run",)), baselines=())
+    if kind == "within tasks":
+        return within_task(online)
+    if kind == "comparison":
+        return compare_optimizers(tasks, baselines=())
+    if kind == "diagnostics":
+        return dashboard_grid(smoothed(tasks, smoothing), metrics=list(metrics), baselines=())
+    if kind == "diagnostics and accuracy":
+        return diagnostics_vs_accuracy(tasks, metrics=list(metrics), baselines=())
+    inside = inside[inside["layer"].isin(list(layers))] if len(inside) else inside
+    return layer_ranks(inside) if kind == "layer ranks" else dormant_heatmap(inside)
+
+
+def _of_runs(table: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
+    return table[table["run"].isin(list(runs))] if len(table) else table
+
+
+def smoothed(table: pd.DataFrame, window: int, by: Sequence[str] = ("run",)) -> pd.DataFrame:
+    """Every measured column as its running mean over the last `window` rows of its run; no value is made up."""
+    if window <= 1 or table.empty:
+        return table
+    table = table.copy()
+    fixed = {"task", "bin", "step", "steps", "examples", "seed", "lr", "layer", "diverged_step"}
+    measured = [name for name in table.select_dtypes("number").columns if name not in fixed]
+    means = table.groupby(list(by))[measured].transform(lambda one: one.rolling(window, min_periods=1).mean())
+    table[measured] = means.where(table[measured].notna())
+    return table

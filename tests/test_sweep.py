@@ -1,0 +1,156 @@
+"""Grids: their cells, what is run again and what is not, and one real sweep."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import lop.sweep
+from lop.results import load
+from lop.sweep import LocalProcesses, Outcome, make_grid, read_grid, sweep
+from lop.utils.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+class Recorded:
+    """An executor that runs nothing: the interface another engine fills."""
+
+    def __init__(self, state="finished"):
+        self.state, self.jobs = state, []
+
+    def run(self, jobs):
+        self.jobs += jobs
+        for job in reversed(jobs):
+            if self.state == "finished":
+                Path(job.folder).mkdir(parents=True)
+                Path(job.folder, "status.json").write_text('{"state": "finished"}')
+                Path(job.output).parent.mkdir(exist_ok=True)
+                Path(job.output).write_text("{}")
+            yield Outcome(job.name, self.state, "why")
+
+
+def grid_of(tmp_path, **changes):
+    axes = {"optimizer": ["sgd", "sassha"], "seed": [0, 1], "net.hidden": [[5], [6, 7]]}
+    settings = {"settings": {"num_tasks": 2}, "results_dir": str(tmp_path / "results")}
+    return make_grid(**{"grid": axes, **settings, **changes})
+
+
+def test_a_cell_for_every_combination(tmp_path):
+    jobs = grid_of(tmp_path).jobs
+    cells = {
+        (j.parameters["optimizer"], j.parameters["seed"], str(j.parameters["overrides"]["net.hidden"])) for j in jobs
+    }
+    assert len(jobs) == len(cells) == 8
+    assert ("sassha", 1, "[6, 7]") in cells
+    assert len({job.folder for job in jobs} | {job.output for job in jobs}) == 16
+    assert all(job.parameters["num_tasks"] == 2 and not job.parameters["baseline"] for job in jobs)
+    json.dumps([job.parameters for job in jobs])  # can travel
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": {"optimizer": ["sgd", "sasha"]}}, "sasha"),
+        ({"grid": {"optimiser": ["sgd"]}}, "optimiser: unknown key; did you mean 'optimizer'"),
+        ({"grid": {"optimizer.lrr": [1.0]}}, "optimizer.lrr"),
+        ({"grid": {}}, "grid: expected"),
+        ({"grid": {"seed": [0, 0]}}, "two cells are the same run"),
+        ({"parallel": 0}, "parallel"),
+        ({"notebook": "nowhere.ipynb"}, "nowhere.ipynb not found"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        grid_of(tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grid_file_is_checked_like_a_config(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text("grid: {seed: [0]}\nparralel: 2\n")
+    with pytest.raises(UserError, match=r"parralel: unknown key; .*parallel"):
+        read_grid(path)
+    path.write_text("grid: {seed: [4], optimizer.lr: [0.5]}\nparallel: 3\n")
+    grid = read_grid(path)
+    assert grid.parallel == 3
+    assert grid.jobs[0].parameters["overrides"]["optimizer.lr"] == 0.5
+
+
+def test_what_is_done_is_not_run_again(tmp_path):
+    grid, first, second, third = grid_of(tmp_path), Recorded(), Recorded(), Recorded()
+    said = []
+    outcomes = sweep(grid, first, said.append)
+    assert [outcome.name for outcome in outcomes] == [job.name for job in grid.jobs]  # whatever order they came in
+    assert {outcome.state for outcome in sweep(grid, second, said.append)} == {"done before"}
+    assert second.jobs == []
+    Path(grid.jobs[0].output).unlink()
+    for path in Path(grid.jobs[0].folder).iterdir():
+        path.unlink()
+    Path(grid.jobs[0].folder).rmdir()
+    sweep(grid, third, said.append)
+    assert third.jobs == [grid.jobs[0]]
+    assert "8 cells, 7 done before, 1 to run" in said
+    table = json.loads((grid.results_dir / "sweep.json").read_text())
+    assert [row["state"] for row in table] == ["finished"] + ["done before"] * 7
+
+
+class Pool:
+    """A process pool whose first job is killed."""
+
+    def __init__(self, *args, **options):
+        self.killed = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+    def shutdown(self, **options):
+        pass
+
+    def submit(self, function, job):
+        future = Future()
+        if self.killed:
+            future.set_result(Outcome(job["name"], "finished"))
+        else:
+            future.set_exception(BrokenProcessPool())
+        self.killed = True
+        return future
+
+
+def test_a_killed_process_fails_its_cell_and_no_other(tmp_path, monkeypatch):
+    grid = grid_of(tmp_path)
+    monkeypatch.setattr(lop.sweep, "ProcessPoolExecutor", Pool)
+    outcomes = {outcome.name: outcome.state for outcome in LocalProcesses(2).run(grid.jobs)}
+    assert [outcomes[job.name] for job in grid.jobs] == ["failed"] + ["finished"] * 7
+
+
+def test_the_command_runs_lists_failures_and_goes_on(tmp_path):
+    """Two cells in two processes; one fails when its notebook runs, for a data set that is not there."""
+    path, results = tmp_path / "grid.yaml", tmp_path / "results"
+    text = (
+        "grid: {dataset: [digits, not/here]}\n"
+        "settings: {optimizer: sgd, num_tasks: 1, benchmark.epochs: 1, net.hidden: [8], device: cpu}\n"
+        f"results_dir: {results}\nparallel: 2\n"
+    )
+    path.write_text(text)
+    command = [sys.executable, str(ROOT / "lop-src" / "main.py"), "sweep", "-c", str(path)]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert first.returncode == 1, first.stderr
+    assert "failed:" in first.stderr
+    assert "not/here" in first.stderr
+    assert "1 finished" in first.stdout
+    assert load(results).runs.set_index("state").loc["finished", "tasks_done"] == 1
+    (notebook,) = [p for p in (results / "notebooks").glob("*.ipynb") if "failed" not in p.name]
+    assert any(cell.get("outputs") for cell in nbformat.read(notebook, as_version=4).cells)
+    path.write_text(text.replace(", not/here", ""))
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert again.returncode == 0, again.stderr
+    assert "1 cells, 1 done before, 0 to run" in again.stdout
