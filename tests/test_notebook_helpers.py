@@ -1,11 +1,14 @@
+import json
 import math
+import shlex
 
 import pandas as pd
 import pytest
 
 from lop import notebook
-from lop.notebook import comparison, describe, plan, run_all
-from lop.results import Results
+from lop.launcher import form, launcher
+from lop.notebook import bring_earlier, comparison, describe, only, option, plan, run_all
+from lop.results import Results, load
 from lop.run import RunResult
 from lop.utils.errors import UserError
 
@@ -125,3 +128,69 @@ def test_describe_names_every_part():
     assert "optimizer: sassha (lr 0.125" in text
     assert "benchmark: permuted_digits" in text
     assert "algo: ema" in text
+
+
+def finished_run(folder, steps_done: int, **parameters):
+    """A run folder as another session left it."""
+    (config,) = plan(baseline=False, results_dir=str(folder), **parameters)
+    path = folder / config.run_name()
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(config.model_dump_json())
+    (path / "checkpoint.pt").write_bytes(b"weights")
+    (path / "status.json").write_text(json.dumps({"state": "interrupted", "tasks_done": steps_done}))
+    return config, path
+
+
+def test_the_furthest_earlier_run_is_brought_and_left_as_it_was(tmp_path):
+    attached = tmp_path / "input"
+    finished_run(attached / "notebook-1" / "results", 3)
+    _, far = finished_run(attached / "datasets" / "me" / "notebook-2" / "results", 7)
+    finished_run(attached / "other" / "results", 9, seed=5)  # another experiment
+    for path in attached.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o555)
+    (config,) = plan(baseline=False, results_dir=str(tmp_path / "results"))
+    assert bring_earlier(config, attached) == far
+    brought = tmp_path / "results" / config.run_name()
+    assert json.loads((brought / "status.json").read_text())["tasks_done"] == 7
+    (brought / "status.json").write_text("{}")  # writable
+    assert bring_earlier(config, attached) is None  # what is there stays
+    assert (brought / "status.json").read_text() == "{}"
+    assert json.loads((far / "status.json").read_text())["tasks_done"] == 7
+
+
+def test_nothing_is_brought_from_nowhere(tmp_path):
+    (config,) = plan(baseline=False, results_dir=str(tmp_path / "results"))
+    assert bring_earlier(config, tmp_path / "nowhere") is None
+    assert not (tmp_path / "results").exists()
+
+
+def test_kaggles_folders_can_be_moved(monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("LOP_KAGGLE_ROOT", "/elsewhere")
+    run = plan()[0].run
+    assert (run.results_dir, run.data_dir) == ("/elsewhere/working/results", "/elsewhere/input")
+
+
+def test_options_of_runs_and_their_rows(tmp_path):
+    first, _ = finished_run(tmp_path, 1, lr=0.5)
+    second, _ = finished_run(tmp_path, 1, lr=0.25)
+    results = load(tmp_path)
+    values = option(results.runs, "optimizer.lr")
+    assert values[first.run_name()] == 0.5
+    assert values[second.run_name()] == 0.25
+    assert list(only(results, [first.run_name()]).runs["lr"]) == [0.5]
+    with pytest.raises(UserError, match=r"optimizer\.nothing"):
+        option(results.runs, "optimizer.nothing")
+
+
+def test_the_launcher_keeps_what_was_given_and_its_form_writes_the_parameters():
+    choice = launcher(optimizer="adam", algos=["ema"])
+    assert choice.parameters == {"optimizer": "adam", "benchmark": None, "algos": ["ema"]}
+    box = form(choice)
+    optimizer, benchmark, algos, command = box.children
+    assert algos.value == ("ema",)
+    optimizer.value, benchmark.value, algos.value = "kfac", "permuted_mnist", ("l2", "sdp")
+    assert choice.parameters == {"optimizer": "kfac", "benchmark": "permuted_mnist", "algos": ["l2", "sdp"]}
+    assert "-p optimizer kfac" in command.value
+    words = shlex.split(choice.command)
+    assert plan(algos=words[words.index("algos") + 1])[0].label.endswith("l2 + sdp")

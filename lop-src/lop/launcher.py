@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +23,8 @@ class Choice:
     def command(self) -> str:
         """The same choice on the command line."""
         given = {name: value for name, value in self.parameters.items() if value}
-        words = [
-            f"-p {name} {value if isinstance(value, str) else json.dumps(value)!r}" for name, value in given.items()
-        ]
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+        words = [f"-p {name} {shlex.quote(text)}" for name, text in texts.items()]
         return " ".join(["papermill run-expr.ipynb out.ipynb", *words])
 
 

@@ -7,7 +7,8 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import pandas as pd
 import yaml
 
 from lop.config import Config, Section, parse_override
-from lop.experiment import make_config
+from lop.experiment import config_folder, make_config
 from lop.progress import Progress
-from lop.results import Results, load, read_status
+from lop.results import Results, load, read_config, read_status
 from lop.run import RunResult, run
 from lop.streams import BENCHMARKS
-from lop.utils.errors import UserError
+from lop.utils.errors import UserError, lookup
 from lop.utils.files import disk_errors
 from lop.viz import run_scores
 from lop.viz.style import prepared
@@ -165,10 +166,42 @@ def load_all(results: Sequence[RunResult]) -> Results:
     return tables
 
 
+def run_methods(
+    benchmark: str, methods: Sequence[str], *, seeds: Sequence[int] = (0,), overrides: dict[str, Any] | None = None
+) -> Results:
+    """Run configs that the benchmark ships, by file name without suffix, with every seed; the tables of all.
+
+    overrides: by dotted path; None means: as in the config. Where data are missing, it prints the one line that says
+    how to get them, and the tables are empty. Raises UserError for unknown names and impossible values.
+    """
+    folder = config_folder(lookup(BENCHMARKS, benchmark, "benchmark"))
+    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".yml")}
+    paths = [lookup(files, method, f"config of {benchmark}") for method in methods]
+    if place() == "kaggle":
+        defaults = {"run.results_dir": str(kaggle_folder("working") / "results")}
+        defaults |= {"run.data_dir": str(kaggle_folder("input"))}
+        overrides = {**defaults, **(overrides or {})}
+    given = {path: value for path, value in (overrides or {}).items() if value is not None}
+    configs = [make_config(path, overrides={**given, "run.seed": seed}) for seed in seeds for path in paths]
+    try:
+        return load_all(run_all(configs))
+    except UserError as error:
+        if "download_data.py" not in str(error):  # the one mistake that the notebook's text expects
+            raise
+        print(error)
+        return Results()
+
+
 def show(draw: Callable[..., Any], *tables: Any, **options: Any) -> None:
-    """Display what `draw` makes of the tables, or the one line that says why there is nothing to see."""
+    """Display what `draw` makes of the tables, or the one line that says why there is nothing to see.
+
+    Nothing for tables without a row: who made them has said why.
+    """
     from IPython.display import Markdown, display
 
+    frames = [table.tasks if isinstance(table, Results) else table for table in tables]
+    if any(isinstance(frame, pd.DataFrame) and frame.empty for frame in frames):
+        return
     try:
         display(draw(*tables, **options))
     except UserError as error:
@@ -207,3 +240,30 @@ def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
     if baseline in seconds.index:
         table[f"cost ({baseline} = 1)"] = seconds / seconds[baseline]
     return table.rename_axis(None).round(3)
+
+
+def option(runs: pd.DataFrame, path: str) -> pd.Series:
+    """The value of a config key, by its dotted path (`optimizer.lr`), in every run of `Results.runs`; by run name.
+
+    Raises UserError when no run has the key.
+    """
+    values = {}
+    for run_name, folder in zip(runs["run"], runs["folder"], strict=True):
+        node: Any = read_config(Path(folder)).model_dump(mode="json")
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        values[run_name] = node
+    if all(value is None for value in values.values()):
+        raise UserError(f"{path}: no run has this key in its config")
+    return pd.Series(values, name=path)
+
+
+def only(results: Results, runs: Iterable[str]) -> Results:
+    """The rows of these runs, by name, in every table."""
+    wanted = set(runs)
+    kept = {
+        field.name: table[table["run"].isin(wanted)].reset_index(drop=True) if len(table) else table
+        for field in fields(results)
+        for table in [getattr(results, field.name)]
+    }
+    return Results(**kept)

@@ -17,20 +17,40 @@ from lop.viz.diagnostics import dashboard_grid
 from lop.viz.explore import explore
 from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
+from lop.viz.summary import (
+    best_runs,
+    bootstrap_mean,
+    first_moves,
+    latex_table,
+    markdown_table,
+    sensitivity_table,
+    summary_table,
+)
+from lop.viz.tradeoffs import cost_and_result, order_of_moves, sensitivity
 
 __all__ = [
+    "best_runs",
+    "bootstrap_mean",
     "compare_optimizers",
+    "cost_and_result",
     "dashboard_grid",
     "diagnostics_vs_accuracy",
     "dormant_heatmap",
     "explore",
+    "first_moves",
+    "latex_table",
     "layer_ranks",
+    "markdown_table",
     "ntk_spectrum",
     "online_accuracy",
     "online_curve",
+    "order_of_moves",
     "policy_over_time",
     "predictive_power",
     "run_scores",
+    "sensitivity",
+    "sensitivity_table",
     "spearman_interval",
+    "summary_table",
     "within_task",
 ]

@@ -1,0 +1,178 @@
+"""Tables over many runs: performance with intervals, cost, sensitivity to a setting, what moved first."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lop.results import Results
+from lop.utils.errors import UserError
+from lop.viz.compare import run_scores
+from lop.viz.diagnostics import present_metrics
+from lop.viz.style import performance, prepared
+
+
+def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple:
+    """(mean, low, high): the mean with its percentile bootstrap interval (Efron 1979); no interval for one value."""
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return float("nan"), float("nan"), float("nan")
+    if len(values) == 1:
+        return float(values[0]), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).choice(values, size=(resamples, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(values.mean()), float(low), float(high)
+
+
+def seconds_per_task(timing: pd.DataFrame) -> pd.Series:
+    """Mean training seconds per task by label, diagnostics left out."""
+    timing = prepared(timing, ["seconds", "diagnostics_seconds"])
+    training = timing["seconds"] - timing["diagnostics_seconds"]
+    return training.groupby(timing["label"], sort=False).mean()
+
+
+def summary_table(results: Results, *, baseline: str = "sgd", window: int | None = None) -> pd.DataFrame:
+    """One row per label: performance and, next to it, what it cost.
+
+    Columns: seeds; average, final, early, late (means over seeds, as in `run_scores`); worst (the worst task, mean
+    over seeds; for losses the highest); plasticity = late - early with low, high (95% bootstrap over seeds); seconds
+    per task without diagnostics; cost, as a multiple of the baseline's where that label is there.
+    """
+    tasks = prepared(results.tasks, ["task"])
+    column, name, _ = performance(tasks)
+    scores = run_scores(tasks, window)
+    common = int(tasks.groupby(["label", "run"])["task"].max().min())
+    inside = tasks[tasks["task"] <= common].groupby(["label", "run"])[column]
+    worst = inside.max() if "loss" in name.lower() else inside.min()
+    seconds = seconds_per_task(results.timing)
+    rows = []
+    for label, one in scores.groupby("label", sort=False):
+        change, low, high = bootstrap_mean(one["plasticity"])
+        row = {"label": label, "seeds": len(one), **one[["average", "final"]].mean(), "worst": worst[label].mean()}
+        row |= {**one[["early", "late"]].mean(), "plasticity": change, "low": low, "high": high}
+        rows.append(row | {"seconds": seconds[label]})
+    table = pd.DataFrame(rows).set_index("label")
+    if baseline in table.index:
+        table["cost"] = table["seconds"] / table.loc[baseline, "seconds"]
+    return table
+
+
+def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> pd.DataFrame:
+    """Performance over the values of a swept setting, one row per optimizer (with interventions) and value.
+
+    values: the setting's value by run, e.g. `lop.notebook.option(results.runs, "optimizer.lr")`. measure: a column of
+    `run_scores`. Columns: label, value, mean, error (standard error over seeds), seeds. Raises UserError where no
+    label has two values.
+    """
+    plain = tasks.drop(columns="lr", errors="ignore")  # labels stay the method's alone
+    scores = run_scores(plain)
+    scores["value"] = scores["run"].map(values)
+    scores = scores.dropna(subset=["value"])
+    grouped = scores.groupby(["label", "value"], sort=False)[measure]
+    table = pd.DataFrame({"mean": grouped.mean(), "error": grouped.sem(), "seeds": grouped.count()}).reset_index()
+    if table.empty or table.groupby("label")["value"].nunique().max() < 2:
+        raise UserError("no method was run with two values of this setting; sweep over it (main.py sweep)")
+    return table.sort_values(["label", "value"], kind="stable").reset_index(drop=True)
+
+
+def best_runs(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> list[str]:
+    """Names of the runs of every method with its best value of a swept setting (see `sensitivity_table`)."""
+    plain = tasks.drop(columns="lr", errors="ignore")
+    _, name, _ = performance(prepared(plain, ["task"]))
+    scores = run_scores(plain)
+    scores["value"] = scores["run"].map(values)
+    means = scores.groupby(["label", "value"], dropna=False)[measure].mean()
+    if "loss" in name.lower():
+        means = -means
+    best = means.fillna(-np.inf).groupby(level="label").idxmax()
+    keys = list(zip(scores["label"], scores["value"].astype(object).where(scores["value"].notna(), None), strict=True))
+    wanted = {(label, None if pd.isna(value) else value) for label, value in best}
+    return [run for run, key in zip(scores["run"], keys, strict=True) if key in wanted]
+
+
+def first_moves(
+    tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None, window: int | None = None, threshold: float = 3.0
+) -> pd.DataFrame:
+    """When each diagnostic left the range of the first tasks, next to when performance did.
+
+    The first `window` tasks (default: a fifth, at least 3) of a run give its mean and standard deviation; a value has
+    moved at the first later task from which on the running mean of three tasks stays more than `threshold` standard
+    deviations away. Measured after the tasks. Columns: label, metric (performance comes as `performance`), task
+    (median over seeds; NaN: most seeds never moved), moved (share of seeds), direction (+1, -1).
+    """
+    tasks = prepared(tasks, ["task"]).sort_values("task")
+    column, _, _ = performance(tasks)
+    columns = {"performance": column}
+    columns |= {name: f"{name}_after" for name in present_metrics(tasks, metrics, ["after"])}
+    rows = []
+    for label, same in tasks.groupby("label", sort=False):
+        for metric, source in columns.items():
+            found = [_moved(run["task"], run[source], window, threshold) for _, run in same.groupby("run")]
+            when = np.array([task for task, _ in found])
+            share = float(np.isfinite(when).mean())
+            directions = [direction for task, direction in found if np.isfinite(task)]
+            row = {"label": label, "metric": metric, "moved": share}
+            row |= {"task": float(np.median(when[np.isfinite(when)])) if share >= 0.5 else float("nan")}
+            rows.append(row | {"direction": float(np.sign(np.sum(directions))) if directions else 0.0})
+    return pd.DataFrame(rows)
+
+
+def _moved(tasks: pd.Series, values: pd.Series, window: int | None, threshold: float) -> tuple[float, float]:
+    """(task, direction) of one run, or (NaN, 0)."""
+    window = window or max(3, len(values) // 5)
+    values = values.to_numpy(dtype=float)
+    if len(values) < window + 3:
+        return float("nan"), 0.0
+    start = values[:window]
+    spread = max(float(np.std(start, ddof=1)), 1e-3 * abs(float(np.mean(start))), 1e-12)
+    running = pd.Series(values).rolling(3).mean().to_numpy()
+    away = (running - np.mean(start)) / spread
+    outside = ~(np.abs(away) <= threshold)  # not finite: a net that has diverged has moved
+    outside[:window] = False
+    if not outside[-1]:
+        return float("nan"), 0.0
+    inside = np.flatnonzero(~outside)
+    first = int(inside[-1]) + 1
+    return float(tasks.to_numpy()[first]), float(np.sign(away[-1])) if np.isfinite(away[-1]) else 0.0
+
+
+def text_rows(table: pd.DataFrame, digits: int = 3) -> list[list[str]]:
+    """Header and rows as text, the index first; NaN is a dash, and low/high become an interval in their column."""
+    table = table.reset_index()
+    if {"plasticity", "low", "high"} <= set(table.columns):
+        table["plasticity"] = table["plasticity"].map(lambda v: _text(v, digits, "+"))
+        intervals = [(_text(low, digits, "+"), _text(high, digits, "+")) for low, high in table[["low", "high"]].values]
+        known = [f" [{low}, {high}]" if low != "-" else "" for low, high in intervals]
+        table["plasticity"] = [f"{value}{interval}" for value, interval in zip(table["plasticity"], known, strict=True)]
+        table = table.drop(columns=["low", "high"])
+    return [list(map(str, table.columns)), *[[_text(value, digits) for value in row] for row in table.values.tolist()]]
+
+
+def _text(value: Any, digits: int, sign: str = "") -> str:
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            return "-"
+        return str(int(value)) if value.is_integer() and not sign else f"{value:{sign}.{digits}f}"
+    return str(value)
+
+
+def markdown_table(table: pd.DataFrame, digits: int = 3) -> str:
+    """The table in Markdown."""
+    header, *rows = text_rows(table, digits)
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def latex_table(table: pd.DataFrame, digits: int = 3) -> str:
+    """The table as a LaTeX tabular, with booktabs rules."""
+
+    def escaped(cell: str) -> str:
+        return "".join(f"\\{c}" if c in "_%&#$" else c for c in cell)
+
+    header, *rows = [" & ".join(map(escaped, row)) + r" \\" for row in text_rows(table, digits)]
+    columns = "l" + "r" * (len(text_rows(table, digits)[0]) - 1)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    )

@@ -1,0 +1,119 @@
+"""Figures of what performance costs, how sensitive it is, and which diagnostics moved first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lop.results import Results
+from lop.utils.errors import UserError
+from lop.viz.compare import run_scores
+from lop.viz.diagnostics import short_label
+from lop.viz.style import (
+    Figure,
+    label_styles,
+    new_figure,
+    percent_axis,
+    performance,
+    prepared,
+    seeds_note,
+    styled,
+)
+from lop.viz.summary import first_moves, seconds_per_task, sensitivity_table
+
+
+@styled
+def cost_and_result(results: Results, *, baseline: str = "sgd") -> Figure:
+    """Average and last-task performance against training time, as a multiple of the baseline's. A point per label.
+
+    Bars: one standard error over seeds. Raises UserError when the baseline is not among the labels.
+    """
+    tasks = prepared(results.tasks, ["task"])
+    _, name, fraction = performance(tasks)
+    seconds = seconds_per_task(results.timing)
+    if baseline not in seconds.index:
+        raise UserError(f"no run is labelled {baseline!r}; baseline: one of {', '.join(seconds.index)}")
+    cost, scores = seconds / seconds[baseline], run_scores(tasks)
+    figure, axes = new_figure(1, 2, height=4.0, sharey=True)
+    for label, style in label_styles(tasks, [baseline]).items():
+        one = scores[scores["label"] == label]
+        marker = "o" if style["marker"] == "." else style["marker"]
+        for ax, measure in zip(axes[0], ("average", "late"), strict=True):
+            error = one[measure].sem() if len(one) > 1 else None
+            look = {"fmt": marker, "markersize": 8, "color": style["color"], "capsize": 3, "label": label}
+            ax.errorbar([cost[label]], [one[measure].mean()], yerr=error, **look)
+    for ax, title in zip(axes[0], ("All tasks", "Last fifth of the tasks"), strict=True):
+        ax.set(title=title, xlabel=f"Training time ({baseline} = 1)")
+        ax.margins(0.12)
+        ax.set_xlim(left=0)
+        if fraction:
+            percent_axis(ax.yaxis)
+    axes[0, 0].set_ylabel(name)
+    figure.legend(handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    figure.suptitle("What does the result cost?", x=0.01, ha="left")
+    return figure
+
+
+@styled
+def sensitivity(
+    tasks: pd.DataFrame, values: pd.Series, *, setting: str = "step size", measure: str = "average"
+) -> Figure:
+    """Performance over the values of a swept setting: one line per method, band of one standard error, log axis.
+
+    values: by run, see `sensitivity_table`, which raises the UserErrors. measure: average, final, early or late.
+    """
+    table = sensitivity_table(tasks, values, measure=measure)
+    _, name, fraction = performance(prepared(tasks, ["task"]))
+    figure, axes = new_figure(1, 1, height=4.2)
+    ax = axes[0, 0]
+    for label, style in label_styles(table, ()).items():
+        one = table[table["label"] == label]
+        ax.plot(one["value"], one["mean"], label=label, **style)
+        if one["error"].notna().any():
+            low, high = one["mean"] - one["error"], one["mean"] + one["error"]
+            ax.fill_between(one["value"], low, high, color=style["color"], alpha=0.18, linewidth=0)
+    if (table["value"] > 0).all():
+        ax.set_xscale("log")
+    if fraction:
+        percent_axis(ax.yaxis)
+    ax.set(xlabel=setting[:1].upper() + setting[1:], ylabel=f"{name}, {measure}")
+    ax.legend(loc="best")
+    note = seeds_note(prepared(tasks, ["task"]).assign(label="all")) if table["seeds"].max() > 1 else ""
+    figure.suptitle(f"Sensitivity to the {setting}" + (" (mean ± standard error)" if note else ""), x=0.01, ha="left")
+    return figure
+
+
+@styled
+def order_of_moves(
+    tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None, baselines: Sequence[str] = ()
+) -> Figure:
+    """The task at which each diagnostic left the range of the first tasks, earliest on top; performance as a line.
+
+    What counts as having moved: see `first_moves`. Arrow heads say in which direction. Raises UserError where
+    nothing moved.
+    """
+    table = first_moves(tasks, metrics=metrics)
+    moved = table[np.isfinite(table["task"])]
+    if moved.empty:
+        raise UserError("nothing has moved away from where it was in the first tasks: more tasks are needed")
+    styles = label_styles(prepared(tasks, ["task"]), baselines)
+    inner = moved[moved["metric"] != "performance"]
+    names = list(inner.groupby("metric")["task"].min().sort_values(kind="stable").index)
+    figure, axes = new_figure(1, 1, height=1.8 + 0.34 * max(1, len(names)))
+    ax = axes[0, 0]
+    step = 0.6 / max(1, len(styles))
+    for i, (label, style) in enumerate(styles.items()):
+        shift = (i - (len(styles) - 1) / 2) * step
+        ax.plot([], [], "s", color=style["color"], label=label)
+        for row in inner[inner["label"] == label].itertuples():
+            marker = {1.0: "^", -1.0: "v"}.get(row.direction, "o")
+            ax.plot([row.task], [-names.index(row.metric) - shift], marker, color=style["color"], markersize=8)
+        when = moved[(moved["label"] == label) & (moved["metric"] == "performance")]["task"]
+        if len(when):
+            ax.axvline(when.iloc[0], color=style["color"], linestyle="--", linewidth=1.4)
+    ax.set_yticks(-np.arange(len(names)), [short_label(name) for name in names])
+    ax.set(xlabel="Task at which it left the range of the first tasks", ylim=(-len(names) + 0.4, 0.6))
+    ax.set_xlim(0, prepared(tasks, ["task"])["task"].max() + 1)
+    figure.legend(handles=ax.get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    figure.suptitle("What moved first? (▲ up, ▼ down; dashed: performance)", x=0.01, ha="left")
+    return figure

@@ -1,0 +1,72 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5+1 CIFAR
+#
+# Hard tasks of five CIFAR-100 classes alternate with easy ones of a single class, no class twice (Kumar et al. 2023).
+# The easy task invites the net to give up what the next hard one needs.
+#
+# Needs CIFAR-100: `python download_data.py cifar100`.
+
+# %% tags=["parameters"]
+benchmark = "five_plus_one_cifar"  # five_plus_one_cifar
+methods = ["bp", "l2_init", "secondorder_sassha"]  # names of configs in lop-src/lop/five_plus_one/cfg
+seeds = [0]
+dataset = None  # None: CIFAR-100; or a path to CIFAR python files of your own (with "benchmark.verify": False)
+overrides = {
+    "benchmark.num_tasks": 6,
+    "benchmark.steps_per_task": 100,
+}  # a look; {} is the paper's 30 tasks of 780 steps
+results_dir = "results/five_plus_one"
+data_dir = None  # where data sets are looked for first
+time_limit_hours = None  # stop cleanly before this; run again to go on
+
+# %%
+from lop import viz
+from lop.notebook import run_methods, show
+
+settings = {
+    "benchmark.dataset": dataset,
+    "run.results_dir": results_dir,
+    "run.data_dir": data_dir,
+    "run.time_limit_hours": time_limit_hours,
+    **overrides,
+}
+results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+tasks, baseline = results.tasks, ["sgd"]
+
+# %% [markdown]
+# ## Performance
+# Look at the even tasks, the hard ones: performance is measured there.
+
+# %%
+show(viz.online_accuracy, tasks, baselines=baseline)
+
+# %%
+show(viz.within_task, results.online)
+
+# %%
+show(viz.summary_table, results)
+
+# %% [markdown]
+# ## Why: the diagnostics
+# Dormant units, ranks and weights, before (dotted) and after (solid) every task.
+
+# %%
+show(viz.dashboard_grid, tasks, baselines=baseline)
+
+# %%
+show(viz.dormant_heatmap, results.layers)

@@ -1,0 +1,74 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Random labels
+#
+# The same 1,200 images, new random labels in every task: pure memorising, which a fresh net does easily and a worn one
+# does not (Kumar et al. 2023; Lyle et al. 2023).
+#
+# The defaults are a short look on the embedded digits; for the paper's benchmark `python download_data.py mnist`,
+# `dataset = None` and `overrides = {}`.
+
+# %% tags=["parameters"]
+benchmark = "random_label_mnist"  # random_label_mnist, random_label_cifar
+methods = ["bp", "l2_init", "secondorder_sassha"]  # names of configs in lop-src/lop/random_labels/cfg/mnist (or cifar)
+seeds = [0]
+dataset = "digits"  # "digits" is embedded; None: MNIST (random_label_cifar: CIFAR-10)
+overrides = {
+    "benchmark.num_tasks": 8,
+    "benchmark.epochs": 15,
+    "run.threads": 1,
+}  # {} is the paper's 50 tasks of 400 epochs
+results_dir = "results/random_labels"
+data_dir = None  # where data sets are looked for first
+time_limit_hours = None  # stop cleanly before this; run again to go on
+
+# %%
+from lop import viz
+from lop.notebook import run_methods, show
+
+settings = {
+    "benchmark.dataset": dataset,
+    "run.results_dir": results_dir,
+    "run.data_dir": data_dir,
+    "run.time_limit_hours": time_limit_hours,
+    **overrides,
+}
+results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+tasks, baseline = results.tasks, ["sgd"]
+
+# %% [markdown]
+# ## Performance
+# Average online accuracy of a task: how fast the labels are memorised.
+
+# %%
+show(viz.online_accuracy, tasks, baselines=baseline)
+
+# %%
+show(viz.within_task, results.online)
+
+# %%
+show(viz.summary_table, results)
+
+# %% [markdown]
+# ## Why: the diagnostics
+# Dormant units, ranks and weights, before (dotted) and after (solid) every task.
+
+# %%
+show(viz.dashboard_grid, tasks, baselines=baseline)
+
+# %%
+show(viz.dormant_heatmap, results.layers)

@@ -1,0 +1,65 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Slowly changing regression
+#
+# The smallest problem that shows loss of plasticity (Dohare et al. 2024): 20 binary inputs, 15 of which change only
+# every 10,000 examples, a fixed random target network, and a learner of five hidden units that could never represent
+# it exactly, so it must keep tracking. The data are generated.
+
+# %% tags=["parameters"]
+benchmark = "slowly_changing_regression"  # slowly_changing_regression
+methods = ["relu", "relu_step_size_0.003", "linear"]  # names of configs in lop-src/lop/slowly_changing_regression/cfg
+seeds = [0]
+overrides = {"benchmark.num_tasks": 20}  # {} is the paper's million examples
+results_dir = "results/regression"
+time_limit_hours = None  # stop cleanly before this; run again to go on
+
+# %%
+from lop import viz
+from lop.notebook import run_methods, show
+
+settings = {
+    "run.results_dir": results_dir,
+    "run.time_limit_hours": time_limit_hours,
+    **overrides,
+}
+results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+tasks, baseline = results.tasks, ["sgd"]
+
+# %% [markdown]
+# ## Performance
+# Squared error in bins; a learner that loses plasticity falls back to the linear one or below. Single runs vary much:
+# raise `seeds` before drawing a conclusion.
+
+# %%
+show(viz.online_curve, results.online, baselines=baseline)
+
+# %%
+show(viz.online_accuracy, tasks, baselines=baseline)
+
+# %%
+show(viz.summary_table, results)
+
+# %% [markdown]
+# ## Why: the diagnostics
+# Five hidden units: every dormant one is a fifth of the net.
+
+# %%
+show(viz.dashboard_grid, tasks, baselines=baseline)
+
+# %%
+show(viz.dormant_heatmap, results.layers)

@@ -1,0 +1,105 @@
+"""The other notebooks, cell by cell in this process, in a small form: embedded, generated or missing data."""
+
+from pathlib import Path
+
+import jupytext
+import pandas as pd
+import pytest
+from generated_data import write_cifar, write_class_files
+
+from lop.results import load
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+TINY = {"run.threads": 1, "run.device": "cpu", "benchmark.num_tasks": 2}
+CNN = {**TINY, "benchmark.verify": False, "benchmark.batch_size": 10}
+
+
+def play(name: str, **parameters) -> dict:
+    """The names that the notebook's cells leave behind."""
+    names = {}
+    for cell in jupytext.read(NOTEBOOKS / f"{name}.py").cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            if "parameters" in cell.metadata.get("tags", []):
+                assert set(parameters) <= set(names)
+                names |= parameters
+    return names
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list:
+    """What the cells display."""
+    found = []
+    monkeypatch.setattr("IPython.display.display", lambda *values, **options: found.extend(values))
+    return found
+
+
+def figures(shown: list) -> int:
+    return sum(hasattr(value, "savefig") for value in shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("permuted_mnist", {**TINY, "benchmark.epochs": 1, "net.hidden": [8]}),
+        ("regression", {**TINY, "benchmark.flip_every": 400}),
+        ("random_labels", {**TINY, "benchmark.epochs": 1, "benchmark.num_examples": 200, "net.hidden": [8]}),
+    ],
+)
+def test_notebooks_that_need_no_download(tmp_path, shown, name, overrides):
+    names = play(name, results_dir=str(tmp_path / "results"), overrides=overrides)
+    assert len(load(tmp_path / "results").runs) == len(names["methods"])
+    assert figures(shown) >= 4
+    assert any(isinstance(value, pd.DataFrame) and "cost" in value for value in shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "methods"),
+    [
+        ("five_plus_one", {**CNN, "benchmark.steps_per_task": 2}, ["bp", "l2_init"]),
+        ("imagenet", {**CNN, "benchmark.epochs": 1, "benchmark.train_per_class": 10}, ["bp"]),
+    ],
+)
+def test_notebooks_with_images(tmp_path, shown, name, overrides, methods):
+    if name == "imagenet":
+        write_class_files(tmp_path / "data" / "imagenet32" / "classes", classes=6)
+    else:
+        write_cifar(tmp_path / "data" / "cifar-100-python", train=20, test=4)
+        overrides = {**overrides, "benchmark.dataset": str(tmp_path / "data" / "cifar-100-python")}
+    folders = {"results_dir": str(tmp_path / "results"), "data_dir": str(tmp_path / "data")}
+    play(name, **folders, overrides=overrides, methods=methods)
+    assert len(load(tmp_path / "results").runs) == len(methods)
+    assert figures(shown) >= 4
+
+
+@pytest.mark.parametrize("name", ["five_plus_one", "imagenet", "incremental_cifar"])
+def test_missing_data_are_one_line_that_says_how_to_get_them(tmp_path, monkeypatch, shown, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    play(name, results_dir=str(tmp_path / "results"), data_dir=str(tmp_path / "data"))
+    assert capsys.readouterr().out.count("python download_data.py") == 1
+    assert figures(shown) == 0
+
+
+def test_the_tutorial(tmp_path, shown):
+    from lop.optimizers.registry import OPTIMIZERS
+
+    names = play("tutorial", num_tasks=2, seeds=[0], results_dir=str(tmp_path))
+    assert OPTIMIZERS.pop("spring") is names["SpringAdam"]
+    labels = set(names["everything"].tasks["label"])
+    assert labels == {"adam", "adam + l2_init", "adam + cbp", "adam + shrink_and_perturb", "spring"}
+    assert figures(shown) == 8
+
+
+def test_compare_trains_a_demonstration_only_where_there_is_nothing(tmp_path, shown, capsys):
+    folder = tmp_path / "results"
+    play("compare", results_dir=str(folder), num_tasks=2, seeds=[0])
+    assert "training a small demonstration" in capsys.readouterr().out
+    runs = len(load(folder).runs)
+    assert runs == 8
+    before = figures(shown)
+    assert before >= 3
+    names = play("compare", results_dir=str(folder))
+    assert "demonstration" not in capsys.readouterr().out
+    assert len(load(folder).runs) == runs
+    assert sorted(names["tasks"]["label"].unique()) == ["adahessian", "adam", "sgd"]  # each with its best step size
+    assert names["tasks"]["run"].nunique() == 3

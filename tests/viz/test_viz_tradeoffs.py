@@ -1,0 +1,136 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lop.results import Results
+from lop.utils.errors import UserError
+from lop.viz import (
+    bootstrap_mean,
+    cost_and_result,
+    first_moves,
+    latex_table,
+    markdown_table,
+    order_of_moves,
+    sensitivity,
+    sensitivity_table,
+    summary_table,
+)
+
+
+def timing_of(tasks: pd.DataFrame, seconds: dict[str, float]) -> pd.DataFrame:
+    table = tasks[["run", "label", "seed", "task"]].copy()
+    table["diagnostics_seconds"] = 0.5
+    table["seconds"] = table["label"].map(seconds) + 0.5
+    return table
+
+
+@pytest.fixture
+def results(tasks) -> Results:
+    return Results(tasks=tasks, timing=timing_of(tasks, {"sgd": 2.0, "sassha": 5.0, "sassha + sdp": 6.0}))
+
+
+def test_bootstrap_interval_is_the_normal_one_for_many_values():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    mean, low, high = bootstrap_mean(values)
+    half = 1.96 * values.std(ddof=1) / 20
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == (pytest.approx(mean - half, abs=0.03), pytest.approx(mean + half, abs=0.03))
+    assert bootstrap_mean(values) == (mean, low, high)
+    assert np.isnan(bootstrap_mean([1.0])[1])
+    assert bootstrap_mean([1.0, np.nan])[0] == 1.0
+
+
+def test_summary_puts_performance_next_to_cost(results):
+    table = summary_table(results, window=2)
+    row = table.loc["sassha"]  # 0.60, 0.59, ..., 0.55, the other seed 0.02 above
+    assert row["seeds"] == 2
+    assert row["average"] == pytest.approx(0.585)
+    assert row["worst"] == pytest.approx(0.56)
+    assert row["plasticity"] == pytest.approx(-0.04)
+    assert (row["low"], row["high"]) == (pytest.approx(-0.04), pytest.approx(-0.04))  # the same in both seeds
+    assert row["cost"] == pytest.approx(2.5)
+    assert table.loc["sgd", "cost"] == 1.0
+    assert "cost" not in summary_table(results, baseline="adam")
+
+
+def test_worst_of_a_loss_is_the_highest(regression_tasks):
+    timing = timing_of(regression_tasks, {"sgd": 1.0, "sassha": 1.0, "sassha + sdp": 1.0})
+    table = summary_table(Results(tasks=regression_tasks, timing=timing))
+    assert table.loc["sgd", "worst"] == pytest.approx(np.mean([1 - 0.45, 1 - 0.47]))
+
+
+def test_cost_figure_shows_multiples_of_the_baseline(results):
+    figure = cost_and_result(results)
+    points = {bar.get_label(): bar.lines[0].get_xdata()[0] for bar in figure.axes[0].containers}
+    assert points == {"sgd": pytest.approx(1.0), "sassha": pytest.approx(2.5), "sassha + sdp": pytest.approx(3.0)}
+    late = {bar.get_label(): bar.lines[0].get_ydata()[0] for bar in figure.axes[1].containers}
+    assert late["sgd"] == pytest.approx(0.46)  # the last task
+    with pytest.raises(UserError, match="'adam'; baseline: one of"):
+        cost_and_result(results, baseline="adam")
+
+
+def test_sensitivity_is_a_line_per_method_over_the_values(tasks):
+    swept = []
+    for value in (0.01, 0.1, 1.0):
+        better = tasks.assign(lr=value, run=tasks["run"] + f"-{value}")
+        swept.append(better.assign(online_accuracy=better["online_accuracy"] - (value == 1.0) * 0.2))
+    swept = pd.concat(swept)
+    values = swept.drop_duplicates("run").set_index("run")["lr"]
+    table = sensitivity_table(swept, values).set_index(["label", "value"])
+    assert table.loc[("sgd", 0.1), "mean"] == pytest.approx(0.485)
+    assert table.loc[("sgd", 1.0), "mean"] == pytest.approx(0.285)
+    assert table.loc[("sgd", 1.0), "error"] == pytest.approx(0.01)
+    ax = sensitivity(swept, values).axes[0]
+    assert ax.get_xscale() == "log"
+    assert [line.get_label() for line in ax.get_lines()] == ["sassha", "sassha + sdp", "sgd"]
+    np.testing.assert_allclose(ax.get_lines()[0].get_xdata(), [0.01, 0.1, 1.0])
+    with pytest.raises(UserError, match="two values"):
+        sensitivity_table(tasks, tasks.drop_duplicates("run").set_index("run")["lr"])
+
+
+def moving(change_at: dict[str, int], tasks: int = 30) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    columns = {"eff_rank_after": "eff_rank", "dormant_proportion_after": "dormant", "online_accuracy": "accuracy"}
+    table = {"task": range(tasks), "run": "a", "label": "sgd"}
+    for column, name in columns.items():
+        step = np.arange(tasks) >= change_at.get(name, tasks)
+        sign = 1 if name == "dormant" else -1
+        table[column] = 0.5 + 0.01 * generator.normal(size=tasks) + 0.2 * sign * step
+    return pd.DataFrame(table)
+
+
+def test_first_moves_finds_when_and_where_to():
+    table = first_moves(moving({"dormant": 10, "accuracy": 20})).set_index("metric")
+    assert table.loc["dormant_proportion", "task"] == pytest.approx(10, abs=1)
+    assert table.loc["dormant_proportion", "direction"] == 1
+    assert table.loc["performance", "task"] == pytest.approx(20, abs=1)
+    assert table.loc["performance", "direction"] == -1
+    assert np.isnan(table.loc["eff_rank", "task"])
+    assert table.loc["eff_rank", "moved"] == 0
+
+
+def test_a_value_that_comes_back_has_not_moved():
+    table = moving({"dormant": 10})
+    table.loc[table["task"] >= 20, "dormant_proportion_after"] -= 0.2
+    assert np.isnan(first_moves(table).set_index("metric").loc["dormant_proportion", "task"])
+
+
+def test_order_of_moves_lists_what_moved_earliest_first():
+    ax = order_of_moves(moving({"dormant": 15, "eff_rank": 8, "accuracy": 20})).axes[0]
+    assert "rank" in ax.get_yticklabels()[0].get_text().lower()
+    assert len(ax.get_yticks()) == 2
+    with pytest.raises(UserError, match="nothing has moved"):
+        order_of_moves(moving({}))
+
+
+def test_tables_in_markdown_and_latex(results):
+    table = summary_table(results, window=2)[["seeds", "average", "plasticity", "low", "high"]]
+    table.loc["sgd", ["low", "high"]] = np.nan
+    table = table.rename(index={"sassha + sdp": "sassha_sdp"})
+    lines = markdown_table(table).splitlines()
+    assert lines[0] == "| label | seeds | average | plasticity |"
+    assert "| sgd | 2 | 0.485 | -0.040 |" in lines
+    assert "| sassha | 2 | 0.585 | -0.040 [-0.040, -0.040] |" in lines
+    latex = latex_table(table)
+    assert latex.startswith("\\begin{tabular}{lrrr}")
+    assert r"sassha\_sdp & 2 & 0.685 & -0.040 [-0.040, -0.040] \\" in latex
