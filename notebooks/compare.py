@@ -88,7 +88,7 @@ table = viz.summary_table(results, baseline=baseline)
 display(Markdown(viz.markdown_table(table)))
 
 # %% [markdown]
-# *plasticity* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap 
+# *plasticity* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap
 # interval over seeds; *worst* the worst task. The same for a paper:
 
 # %%

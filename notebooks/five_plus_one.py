@@ -46,7 +46,7 @@ settings = {
     **overrides,
 }
 results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
-tasks, baseline = results.tasks, ["sgd"]
+tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]
 # ## Performance
@@ -59,7 +59,7 @@ show(viz.online_accuracy, tasks, baselines=baseline)
 show(viz.within_task, results.online)
 
 # %%
-show(viz.summary_table, results)
+show(viz.summary_table, results, baseline=methods[0])
 
 # %% [markdown]
 # ## Why: the diagnostics

@@ -84,9 +84,11 @@ show(viz.within_task, seen.online)
 # - **Dormant units** are active on less than 1% of the inputs: with ReLU they get no gradient and never come back.
 # - The **effective rank** of the last hidden layer says in how many directions its features still vary.
 # - **Weights** that grow make every later step, relative to them, smaller.
+# - The **NTK** effective rank says how independently the outputs on different inputs can be changed; **churn** is how
+#   far they moved during the task.
 
 # %%
-metrics = ["dormant_proportion", "eff_rank", "avg_weight_mag", "ntk_eff_rank"]
+metrics = ["dormant_proportion", "eff_rank", "avg_weight_mag", "ntk_eff_rank", "ntk_churn"]
 show(viz.dashboard_grid, seen.tasks, metrics=metrics)
 
 # %% [markdown]

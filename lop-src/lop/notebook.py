@@ -171,6 +171,8 @@ def run_methods(
 ) -> Results:
     """Run configs that the benchmark ships, by file name without suffix, with every seed; the tables of all.
 
+    In the tables that file name is the label: configs may differ in more than optimizer and interventions.
+
     overrides: by dotted path; None means: as in the config. Where data are missing, it prints the one line that says
     how to get them, and the tables are empty. Raises UserError for unknown names and impossible values.
     """
@@ -183,8 +185,9 @@ def run_methods(
         overrides = {**defaults, **(overrides or {})}
     given = {path: value for path, value in (overrides or {}).items() if value is not None}
     configs = [make_config(path, overrides={**given, "run.seed": seed}) for seed in seeds for path in paths]
+    labels = {config.run_name(): path.stem for config, path in zip(configs, [*paths] * len(seeds), strict=True)}
     try:
-        return load_all(run_all(configs))
+        return relabelled(load_all(run_all(configs)), labels)
     except UserError as error:
         if "download_data.py" not in str(error):  # the one mistake that the notebook's text expects
             raise
@@ -261,9 +264,14 @@ def option(runs: pd.DataFrame, path: str) -> pd.Series:
 def only(results: Results, runs: Iterable[str]) -> Results:
     """The rows of these runs, by name, in every table."""
     wanted = set(runs)
-    kept = {
-        field.name: table[table["run"].isin(wanted)].reset_index(drop=True) if len(table) else table
-        for field in fields(results)
-        for table in [getattr(results, field.name)]
-    }
-    return Results(**kept)
+    return _each_table(results, lambda table: table[table["run"].isin(wanted)].reset_index(drop=True))
+
+
+def relabelled(results: Results, labels: dict[str, str]) -> Results:
+    """With another label for each run, given by run name."""
+    return _each_table(results, lambda table: table.assign(label=table["run"].map(labels)))
+
+
+def _each_table(results: Results, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Results:
+    tables = {field.name: getattr(results, field.name) for field in fields(results)}
+    return Results(**{name: change(table) if len(table) else table for name, table in tables.items()})
