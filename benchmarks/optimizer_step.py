@@ -2,6 +2,7 @@
 
     python benchmarks/optimizer_step.py                              # MLP 2000 and 100 wide, ResNet-18 at batch 16
     python benchmarks/optimizer_step.py --nets mlp100 --optimizers sassha kfac
+    python benchmarks/optimizer_step.py --nets mlp2000 --compile     # and the compiled updates, with their warm-up
 
 Each figure is the median over rounds in which all optimizers take turns; a round is a cycle of the lazy schedule (10
 steps), so that refreshes count with their share. K-FAC's inversions, every T_inv = 100 steps, are timed apart and
@@ -24,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from lop.nets.init import initialise_
 from lop.nets.mlp import MLP
 from lop.nets.resnet import ResNet18
-from lop.optimizers import ClosureOptimizer, get_optimizer
+from lop.optimizers import ClosureOptimizer, get_optimizer, optimizer_options
 from lop.optimizers.kfac import KFAC
 from lop.optimizers.kfac_factors import invert_factors
 from lop.utils.seeding import make_generator
@@ -55,7 +56,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
 class Case:
     """One net with one optimizer and a fixed batch."""
 
-    def __init__(self, net_name: str, name: str, device: str):
+    def __init__(self, net_name: str, name: str, device: str, **more: bool):
         build, shape, classes = NETS[net_name]
         optimizer, options, self.passes = CASES[name]
         self.net = build()
@@ -64,7 +65,7 @@ class Case:
         generator = make_generator(0, "data")
         self.x = torch.rand(shape, generator=generator).to(device)
         self.y = torch.randint(0, classes, shape[:1], generator=generator).to(device)
-        self.optimizer: ClosureOptimizer = get_optimizer(optimizer, self.net, lr=1e-4, **options)
+        self.optimizer: ClosureOptimizer = get_optimizer(optimizer, self.net, lr=1e-4, **options, **more)
 
     def loss(self) -> Tensor:
         return cross_entropy(self.net(self.x), self.y)
@@ -130,8 +131,22 @@ def bare_sgd(net_name: str, device: str) -> Callable[[], None]:
     return cycle
 
 
-def measure(net_name: str, names: list[str], device: str, rounds: int) -> list[list[object]]:
+def with_compiled(net_name: str, names: list[str], device: str) -> dict[str, Case]:
+    """The compiled twins of those optimizers that have one, after a first step whose seconds are printed."""
+    cases = {}
+    for name in names:
+        if "compile" in optimizer_options(CASES[name][0]):
+            case = cases[f"{name}, compiled"] = Case(net_name, name, device, compile=True)
+            start = time.perf_counter()
+            case.optimizer.step(case.loss)
+            print(f"warm-up of {name}, compiled, on {net_name}: {time.perf_counter() - start:.1f} s", flush=True)
+    return cases
+
+
+def measure(net_name: str, names: list[str], device: str, rounds: int, *, compiled: bool) -> list[list[object]]:
     cases = {name: Case(net_name, name, device) for name in dict.fromkeys(["sgd", *names])}
+    if compiled:
+        cases |= with_compiled(net_name, names, device)
     calls = {name: case.cycle for name, case in cases.items()} | {"sgd, bare loop": bare_sgd(net_name, device)}
     times = interleaved_times(calls, rounds=rounds, device=device)
     sgd_ms = median_ms(times, "sgd") / CYCLE
@@ -153,12 +168,14 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true", help="also with compile=True, and what the warm-up costs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     header = ["optimizer", "net", "ms", "x SGD", "theory", "state / params", "peak / params"]
     for net_name in options.nets:
-        print_table(header, measure(net_name, options.optimizers, options.device, options.rounds))
+        rows = measure(net_name, options.optimizers, options.device, options.rounds, compiled=options.compile)
+        print_table(header, rows)
         print(flush=True)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators
-from lop.optimizers.multi_tensor import blocks
+from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators, step_numbers
+from lop.optimizers.multi_tensor import Number, add_quotient, scale
 
 
 def _spatial_mean(diagonal: Tensor) -> Tensor:
@@ -39,6 +39,7 @@ class AdaHessian(CurvatureOptimizer):
         spatial_averaging: bool = True,
         lazy_hessian: int = 1,
         n_samples: int = 1,
+        compile: bool = False,
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
@@ -55,16 +56,21 @@ class AdaHessian(CurvatureOptimizer):
             defaults,
             n_samples=n_samples,
             lazy_hessian=lazy_hessian,
+            compile=compile,
             max_grad_norm=max_grad_norm,
             seed=seed,
         )
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
-        for group, (step, _), members, gradients in self._cohorts(params, grads):
+        for group, (step, weighted), members, gradients in self._cohorts(params, grads):
             columns = self._columns(members, "exp_avg", "exp_avg_sq", "diagonal_sq")
-            for piece in blocks(members, gradients, *columns):
-                _update(*piece, group=group, step=step, refreshed=self.refresh_due)
+            (beta1, beta2), exponent = group["betas"], group["hessian_power"] / 2
+            scale = 1.0 if weighted else (1 - beta2**step) ** exponent
+            options = {"betas": (beta1, beta2), "exponent": exponent, "decay": group["weight_decay"] != 0}
+            if weighted:
+                options["refreshed"] = self.refresh_due
+            self._advance(_update, [members, gradients, *columns], step_numbers(group, step, scale), **options)
 
     def _scalars(self, state: dict[str, Any]) -> tuple:
         return state["step"], WEIGHT in state
@@ -93,18 +99,21 @@ def _update(
     exp_avg_sq: list[Tensor],
     diagonal_sq: list[Tensor],
     *rest: list[Tensor],
-    group: dict[str, Any],
-    step: int,
-    refreshed: bool,
+    keep: Number,
+    eps: Number,
+    step_size: Number,
+    betas: tuple[float, float],
+    exponent: float,
+    decay: bool,
+    refreshed: bool = False,
 ) -> None:
     *weights, denominator = rest  # weights: only of parameters with reset entries
-    lr, (beta1, beta2) = group["lr"], group["betas"]
-    if group["weight_decay"]:
-        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+    beta1, beta2 = betas
+    if decay:
+        scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
     torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
     for weight in weights:
         advance_weights(weight, beta2, 1, refreshed=refreshed)
-    exponent, correction = group["hessian_power"] / 2, 1 - beta2**step
-    scale = denominators(exp_avg_sq, exponent, group["eps"], correction, *(weights or [None]), denominator)
-    torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))
+    denominators(exp_avg_sq, exponent, eps, *(weights or [None]), denominator)
+    add_quotient(params, exp_avg, denominator, -step_size)

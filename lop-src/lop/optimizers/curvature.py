@@ -1,13 +1,14 @@
 """The diagonal of the Hessian, estimated by Hutchinson's method, and the schedule on which it is refreshed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure, ClosureOptimizer, Pass
-from lop.optimizers.multi_tensor import Tensors, power, random_signs
+from lop.optimizers.compiled import run_compiled
+from lop.optimizers.multi_tensor import Number, Tensors, add_number, blocks, power, random_signs
 from lop.optimizers.options import check_count
 from lop.utils.errors import UserError
 
@@ -53,7 +54,8 @@ class CurvatureOptimizer(ClosureOptimizer):
 
     n_samples: probes per estimate. lazy_hessian: the estimate is refreshed on steps 1, k+1, 2k+1, ...; the double
     backward graph exists on those steps only. A parameter that first gets a gradient between two refreshes waits for
-    the next one, since it has no curvature to be scaled by.
+    the next one, since it has no curvature to be scaled by. compile: the update as one kernel per parameter made by
+    torch.compile, compiled in the first step (half a minute or so); needs a C++ compiler.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class CurvatureOptimizer(ClosureOptimizer):
         *,
         n_samples: int,
         lazy_hessian: int,
+        compile: bool,
         max_grad_norm: float | None,
         seed: int,
     ):
@@ -70,6 +73,7 @@ class CurvatureOptimizer(ClosureOptimizer):
         check_count("lazy_hessian", lazy_hessian)
         self.n_samples = n_samples
         self.lazy_hessian = lazy_hessian
+        self.compile = compile
         super().__init__(model_or_params, defaults, max_grad_norm=max_grad_norm, seed=seed)
 
     @property
@@ -106,11 +110,35 @@ class CurvatureOptimizer(ClosureOptimizer):
             names = (*names, WEIGHT)
         return [[state[name] for state in states] for name in names]
 
+    def _advance(
+        self, update: Callable[..., None], columns: Sequence[Tensors], numbers: dict[str, float], **options: Any
+    ) -> None:
+        """`update(*columns, scratch, **numbers, **options)`: entrywise, in place on the first columns.
+
+        numbers: what changes from step to step. options: what stays.
+        """
+        if self.compile:
+            run_compiled(update, columns, numbers, options)
+            return
+        for piece in blocks(*columns):
+            update(*piece, **numbers, **options)
+
 
 WEIGHT = "curvature_weight"
 """State of a parameter some of whose entries were reset: how much of the running average each entry has, its bias
 correction. One number per parameter serves as long as nothing is reset; after a reset it would divide a curvature
 near 0 by a correction near 1, and the reset entries would take steps many orders too large."""
+
+
+def step_numbers(group: dict[str, Any], step: int, scale: float) -> dict[str, float]:
+    """What an update with a bias-corrected momentum, divided by `denominators` that are `scale` times too large,
+    needs of the step: what weight decay leaves, the eps to add and the step size."""
+    lr, beta1 = group["lr"], group["betas"][0]
+    return {
+        "keep": 1 - lr * group["weight_decay"],
+        "eps": group["eps"] * scale,
+        "step_size": lr * scale / (1 - beta1**step),
+    }
 
 
 def advance_weights(weights: Tensors, beta2: float, steps: int, *, refreshed: bool) -> None:
@@ -120,18 +148,14 @@ def advance_weights(weights: Tensors, beta2: float, steps: int, *, refreshed: bo
         weight.copy_(torch.where(weight > 0, 1 - (1 - weight) * beta2**steps, started))
 
 
-def denominators(
-    curvature: Tensors, exponent: float, eps: float, correction: float, weights: Tensors | None, out: Tensors
-) -> float:
-    """out = (curvature / correction)^exponent + eps, times the returned scale.
+def denominators(curvature: Tensors, exponent: float, eps: Number, weights: Tensors | None, out: Tensors) -> None:
+    """out = curvature^exponent + eps. With a bias correction c of the curvature, give eps * c^exponent: the result
+    is then c^exponent times too large.
 
-    With `weights` in place of the one correction; an entry of weight 0 has no curvature yet, and gets an infinite
+    weights: the corrections of single entries; an entry of weight 0 has no curvature yet, and gets an infinite
     denominator: it waits.
     """
-    scale = correction**exponent
     if weights is not None:
-        scale = 1.0
         curvature = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, weights, strict=True)]
     power(curvature, exponent, out)
-    torch._foreach_add_(out, eps * scale)
-    return scale
+    add_number(out, eps)

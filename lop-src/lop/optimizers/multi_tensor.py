@@ -15,6 +15,9 @@ BLOCK = 131_072
 
 Tensors = Sequence[Tensor]
 
+Number = float | Tensor
+"""A scalar that changes from step to step: in a compiled update a 0-d tensor, which is no constant of the kernel."""
+
 
 def blocks(*columns: Tensors) -> Iterator[tuple[list[Tensor], ...]]:
     """Cut parallel lists of equally shaped tensors into pieces for a chain of elementwise in-place operations.
@@ -76,6 +79,42 @@ def power(tensors: Tensors, exponent: float, out: Tensors) -> None:
             torch._foreach_sqrt_(out)
     elif exponent != 1:
         torch._foreach_pow_(out, exponent)
+
+
+def scale(tensors: Tensors, factor: Number) -> None:
+    """tensors *= factor."""
+    if isinstance(factor, Tensor):
+        for t in tensors:
+            t.mul_(factor)
+    else:
+        torch._foreach_mul_(tensors, factor)
+
+
+def add_number(tensors: Tensors, number: Number) -> None:
+    """tensors += number."""
+    if isinstance(number, Tensor):
+        for t in tensors:
+            t.add_(number)
+    else:
+        torch._foreach_add_(tensors, number)
+
+
+def add_multiple(tensors: Tensors, terms: Tensors, factor: Number) -> None:
+    """tensors += factor * terms."""
+    if isinstance(factor, Tensor):
+        for t, term in zip(tensors, terms, strict=True):
+            t.add_(term * factor)
+    else:
+        torch._foreach_add_(tensors, terms, alpha=factor)
+
+
+def add_quotient(tensors: Tensors, numerators: Tensors, denominators: Tensors, factor: Number) -> None:
+    """tensors += factor * numerators / denominators."""
+    if isinstance(factor, Tensor):
+        for t, n, d in zip(tensors, numerators, denominators, strict=True):
+            t.add_(n / d * factor)
+    else:
+        torch._foreach_addcdiv_(tensors, numerators, denominators, value=factor)
 
 
 @cache

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure
-from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators
-from lop.optimizers.multi_tensor import blocks
+from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators, step_numbers
+from lop.optimizers.multi_tensor import Number, add_quotient, blocks, scale
 from lop.optimizers.options import check_at_least
 from lop.optimizers.perturbation import ascent
 from lop.optimizers.schedules import Schedule, Shape
+from lop.utils.errors import UserError
 
 
 class Sassha(CurvatureOptimizer):
@@ -46,10 +47,13 @@ class Sassha(CurvatureOptimizer):
         hessian_power_schedule: Shape = "constant",
         hessian_power_end: float | None = None,
         schedule_steps: int | None = None,
+        compile: bool = False,
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
         check_at_least("rho", rho, 0)
+        if compile and hessian_power_schedule != "constant":
+            raise UserError("compile needs hessian_power_schedule constant: the power is part of the compiled kernel")
         self.rho = rho
         self.adaptive = adaptive
         defaults = {
@@ -64,6 +68,7 @@ class Sassha(CurvatureOptimizer):
             defaults,
             n_samples=n_samples,
             lazy_hessian=lazy_hessian,
+            compile=compile,
             max_grad_norm=max_grad_norm,
             seed=seed,
         )
@@ -110,10 +115,12 @@ class Sassha(CurvatureOptimizer):
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
         multiple = self.power_schedule(self.steps)
-        for group, (step, correction, _), members, gradients in self._cohorts(params, grads):
+        for group, (step, correction, weighted), members, gradients in self._cohorts(params, grads):
             exponent = group["hessian_power"] * multiple
-            for piece in blocks(members, gradients, *self._columns(members, "exp_avg", "hessian")):
-                _update(*piece, group=group, exponent=exponent, step=step, correction=correction)
+            numbers = step_numbers(group, step, 1.0 if weighted else correction**exponent)
+            columns = [members, gradients, *self._columns(members, "exp_avg", "hessian")]
+            options = {"beta1": group["betas"][0], "exponent": exponent, "decay": group["weight_decay"] != 0}
+            self._advance(_update, columns, numbers, **options)
 
 
 class MSassha(Sassha):
@@ -140,15 +147,16 @@ def _update(
     exp_avg: list[Tensor],
     hessian: list[Tensor],
     *rest: list[Tensor],
-    group: dict[str, Any],
+    keep: Number,
+    eps: Number,
+    step_size: Number,
+    beta1: float,
     exponent: float,
-    step: int,
-    correction: float,
+    decay: bool,
 ) -> None:
     *weights, denominator = rest  # weights: only of parameters with reset entries
-    lr, beta1 = group["lr"], group["betas"][0]
-    if group["weight_decay"]:
-        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+    if decay:
+        scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    scale = denominators(hessian, exponent, group["eps"], correction, *(weights or [None]), denominator)
-    torch._foreach_addcdiv_(params, exp_avg, denominator, value=-lr * scale / (1 - beta1**step))
+    denominators(hessian, exponent, eps, *(weights or [None]), denominator)
+    add_quotient(params, exp_avg, denominator, -step_size)

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lop.optimizers.base import Closure, Pass
 from lop.optimizers.curvature import CurvatureOptimizer
-from lop.optimizers.multi_tensor import blocks
+from lop.optimizers.multi_tensor import Number, add_multiple, blocks, scale
 from lop.utils.errors import UserError
 
 
@@ -34,6 +34,7 @@ class SophiaH(CurvatureOptimizer):
         clip_threshold: float = 1.0,
         lazy_hessian: int = 10,
         n_samples: int = 1,
+        compile: bool = False,
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
@@ -49,6 +50,7 @@ class SophiaH(CurvatureOptimizer):
             defaults,
             n_samples=n_samples,
             lazy_hessian=lazy_hessian,
+            compile=compile,
             max_grad_norm=max_grad_norm,
             seed=seed,
         )
@@ -67,8 +69,17 @@ class SophiaH(CurvatureOptimizer):
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
         for group, _, members, gradients in self._cohorts(params, grads):
-            for piece in blocks(members, gradients, *self._columns(members, "exp_avg", "hessian")):
-                _update(*piece, group)
+            columns = [members, gradients, *self._columns(members, "exp_avg", "hessian")]
+            lr, decay = group["lr"], group["weight_decay"]
+            self._advance(
+                _update,
+                columns,
+                {"keep": 1 - lr * decay, "lr": lr},
+                beta1=group["betas"][0],
+                threshold=group["clip_threshold"],
+                eps=group["eps"],
+                decay=decay != 0,
+            )
 
 
 class SophiaG(SophiaH):
@@ -116,19 +127,24 @@ def _update(
     exp_avg: list[Tensor],
     hessian: list[Tensor],
     ratio: list[Tensor],
-    group: dict[str, Any],
+    *,
+    keep: Number,
+    lr: Number,
+    beta1: float,
+    threshold: float,
+    eps: float,
+    decay: bool,
 ) -> None:
-    lr = group["lr"]
-    if group["weight_decay"]:
-        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-    torch._foreach_lerp_(exp_avg, grads, 1 - group["betas"][0])
+    if decay:
+        scale(params, keep)
+    torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
     torch._foreach_copy_(ratio, hessian)
     torch._foreach_clamp_min_(ratio, 0.0)
-    if group["clip_threshold"] != 1:
-        torch._foreach_mul_(ratio, group["clip_threshold"])
-    torch._foreach_add_(ratio, group["eps"])
+    if threshold != 1:
+        torch._foreach_mul_(ratio, threshold)
+    torch._foreach_add_(ratio, eps)
     torch._foreach_reciprocal_(ratio)
     torch._foreach_mul_(ratio, exp_avg)
     torch._foreach_clamp_min_(ratio, -1.0)
     torch._foreach_clamp_max_(ratio, 1.0)
-    torch._foreach_add_(params, ratio, alpha=-lr)
+    add_multiple(params, ratio, -lr)
