@@ -93,7 +93,7 @@ class KFAC(ClosureOptimizer):
         for call in calls:
             calls_of.setdefault(call.layer, []).append(call)
         implied = {layer for layer, made in calls_of.items() if _is_implied(layer, made, uses)}
-        skipped = {id(p) for layer in implied for p in layer.parameters()}
+        skipped = {id(p) for layer in implied for p in (layer.weight, layer.bias)}
         explicit = [p for p in trainable if id(p) not in skipped]
         due = self.steps % self.factor_interval == 0 or any(not self.state.get(layer.weight) for layer in calls_of)
         wanted = [call for call in calls if due or call.layer in implied]
@@ -192,7 +192,7 @@ def _is_implied(layer: nn.Module, calls: list[Call], uses: dict[int, int]) -> bo
     """Whether the layer's gradient is output gradients x inputs and nothing else, and cheaper to use in that form."""
     if not isinstance(layer, nn.Linear):
         return False
-    own = all(uses.get(id(p)) == len(calls) for p in layer.parameters())
+    own = all(uses.get(id(p)) == len(calls) for p in (layer.weight, layer.bias) if p is not None)
     return own and thin(layer, sum(call.inputs.numel() // call.inputs.shape[-1] for call in calls))
 
 

@@ -42,11 +42,11 @@ class Direction(NamedTuple):
 
     def add_to(self, target: Tensor, columns: slice, keep: float, scale: Tensor) -> None:
         """target = keep * target + scale * (these columns), in place. target: (units, columns), or that many."""
-        right = (self.right[:, columns] * scale).to(target.dtype)
+        right = self.right[:, columns]
         if self.left is None:
-            target.mul_(keep).add_(right.reshape(target.shape))
-        else:
-            target.addmm_(self.left.T.to(target.dtype), right, beta=keep)
+            target.mul_(keep).add_((right * scale).to(target.dtype).reshape(target.shape))
+        else:  # the side with a column per unit is the smaller one to scale where it matters, in wide first layers
+            target.addmm_((self.left.T * scale).to(target.dtype), right.to(target.dtype), beta=keep)
 
 
 def new_state(done: LayerPass, damping: float) -> dict[str, Any]:
