@@ -112,6 +112,10 @@ cures = [
 cured = load_all([*adam, *cures])
 show(viz.online_accuracy, cured.tasks, baselines=["adam"])
 
+# %% [markdown]
+# Not every medicine works in every dose: shrink and perturb keeps the weights small at this strength, but units fall
+# dormant all the same. Its options, like all others, go into the braces.
+
 # %%
 show(viz.compare_optimizers, cured.tasks, baselines=["adam"])
 

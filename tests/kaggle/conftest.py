@@ -40,8 +40,9 @@ class Session:
         self.site = Path(own["purelib"])
         seen = folder / "preinstalled"
         seen.mkdir()
+        unseen = hidden(without) | {"__pycache__"}
         for package in Path(sysconfig.get_paths()["purelib"]).iterdir():
-            if package.name not in hidden(without) | {"__pycache__"}:
+            if package.name not in unseen:
                 (seen / package.name).symlink_to(package)
         (self.site / "preinstalled.pth").write_text(f"{seen}\n")
 

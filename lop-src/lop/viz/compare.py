@@ -72,7 +72,7 @@ def compare_optimizers(
     average.set_xlabel(f"{name}, {common} tasks")
     final.set_title("Final test accuracy" if fraction else f"Final {name.lower()}")
     final.set_xlabel(f"After {last}")
-    change.set_title("Plasticity: early ○ → late ●")
+    change.set_title("Early ○ → late ●")
     change.set_xlabel(f"First and last {'task' if window == 1 else f'{window} tasks'}")
     for ax in axes[0]:
         ax.grid(axis="y", visible=False)

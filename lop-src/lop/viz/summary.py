@@ -56,7 +56,7 @@ def summary_table(results: Results, *, baseline: str = "sgd", window: int | None
     table = pd.DataFrame(rows).set_index("label")
     if baseline in table.index:
         table["cost"] = table["seconds"] / table.loc[baseline, "seconds"]
-    return table
+    return table.sort_values("average", ascending="loss" in name.lower(), kind="stable")
 
 
 def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> pd.DataFrame:
