@@ -35,8 +35,10 @@ class AdaptedOptimizer(ClosureOptimizer):
         seed: int = 0,
         **hyperparameters: Any,
     ):
-        # Adafactor's eps is a pair, which it checks itself
-        check_values({k: v for k, v in hyperparameters.items() if k == "betas" or not isinstance(v, list | tuple)})
+        self._of_torch = optimizer_class.__module__.startswith("torch.")
+        # Adafactor's eps is a pair and another library's betas may be three, which they check themselves
+        pairs = ("betas",) if self._of_torch else ()
+        check_values({k: v for k, v in hyperparameters.items() if k in pairs or not isinstance(v, list | tuple)})
         super().__init__(model_or_params, {}, max_grad_norm=max_grad_norm, seed=seed)
         # None is torch's own default, which a config spells out
         chosen = any(hyperparameters.get(name) is not None for name in ("fused", "foreach"))
@@ -44,8 +46,10 @@ class AdaptedOptimizer(ClosureOptimizer):
             hyperparameters["fused"] = all(p.is_floating_point() for g in self.param_groups for p in g["params"])
         try:
             self.base = optimizer_class(self.param_groups, **hyperparameters)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise UserError(f"{optimizer_class.__name__}: {error}") from error
+        except Exception as error:  # another library's may want anything, e.g. the net, or a package of their own
+            if self._of_torch and not isinstance(error, ValueError | TypeError | RuntimeError):
+                raise
+            raise UserError(f"{optimizer_class.__name__}: {_one_line(error)}") from error
         self.single_pass = optimizer_class is not torch.optim.LBFGS
         self._share()
 
@@ -67,7 +71,17 @@ class AdaptedOptimizer(ClosureOptimizer):
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         with self._gradients_set(params, self._clipped(params, grads)):
+            self._base_step()
+
+    def _base_step(self) -> None:
+        try:
             self.base.step()
+        except Exception as error:
+            if self._of_torch or self.steps:
+                raise
+            raise UserError(
+                f"{type(self.base).__name__} cannot make a step from the gradients alone: {_one_line(error)}"
+            ) from error
 
     @contextmanager
     def _gradients_set(self, params: list[Tensor], grads: list[Tensor]) -> Iterator[None]:
@@ -130,3 +144,7 @@ class AdaptedOptimizer(ClosureOptimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({k: v for k, v in state.items() if k != "_base_attributes"})
         vars(self.base).update(state.get("_base_attributes", {}))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
