@@ -76,10 +76,10 @@ def sensitivity(
         ax.set_xscale("log")
     if fraction:
         percent_axis(ax.yaxis)
-    ax.set(xlabel=setting[:1].upper() + setting[1:], ylabel=f"{name}, {measure}")
+    ax.set(xlabel=setting, ylabel=f"{name}, {measure}")
     ax.legend(loc="best")
     note = seeds_note(prepared(tasks, ["task"]).assign(label="all")) if table["seeds"].max() > 1 else ""
-    figure.suptitle(f"Sensitivity to the {setting}" + (" (mean ± standard error)" if note else ""), x=0.01, ha="left")
+    figure.suptitle(f"Sensitivity to {setting}" + (" (mean ± standard error)" if note else ""), x=0.01, ha="left")
     return figure
 
 
