@@ -52,9 +52,10 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
         resumed = folder.checkpoint.exists()
         reason = None
         if state not in ("finished", "diverged") or not resumed:
-            loop = make_loop(config, folder, progress, summaries)
             limit = config.run.time_limit_hours
-            with StopRequest(None if limit is None else limit * 3600) as stop, memory_errors(ADVICE):
+            request = StopRequest(None if limit is None else limit * 3600)  # building the parts counts, too
+            loop = make_loop(config, folder, progress, summaries)
+            with request as stop, memory_errors(ADVICE):
                 state = loop.train(stop)
                 reason = stop.reason
         results = load(folder.path)

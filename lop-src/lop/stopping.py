@@ -12,8 +12,8 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if 
 class StopRequest:
     """Set by SIGTERM, SIGHUP, Ctrl-C or the time limit; the run then saves and ends at the next step.
 
-    limit_seconds: of this process's share of the run. Stops when what is left is less than twice the longest
-    pause between two looks (a step, an evaluation) plus the longest save, so that the last save is in time.
+    limit_seconds: from now on, of this process's share of the run. Stops when what is left is less than twice the
+    longest pause between two looks (a step, an evaluation) plus the longest save, so that the last save is in time.
     """
 
     def __init__(self, limit_seconds: float | None = None):
@@ -24,6 +24,7 @@ class StopRequest:
         self._longest = self.longest_save = 0.0
 
     def __enter__(self) -> StopRequest:
+        self._last = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for

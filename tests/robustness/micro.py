@@ -22,7 +22,7 @@ NAMES = [name for name, benchmark in BENCHMARKS.items() if CONTROL or benchmark.
 
 _MLP = {"name": "mlp", "hidden": [8, 6]}
 _CNN = {"name": "cnn", "channels": [3, 3], "kernel_sizes": [5, 5], "hidden": [6]}
-_DIGITS = {"dataset": "digits", "num_tasks": 2, "batch_size": 8}
+_DIGITS = {"dataset": "digits", "num_tasks": 2, "epochs": 1, "batch_size": 8}
 _OWN = {"verify": False, "num_tasks": 2, "batch_size": 5}
 _CONTROL = {
     "num_tasks": 2,

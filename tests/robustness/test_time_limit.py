@@ -8,6 +8,7 @@ from pathlib import Path
 import micro
 import pytest
 
+from lop import run as run_module
 from lop.learner import Learner
 from lop.run import Loop, run
 from lop.stopping import StopRequest
@@ -90,9 +91,23 @@ def test_a_slow_evaluation_counts_as_the_longest_pause(tmp_path, data_dir, monke
     assert clock.now - 1000 > 3600 - 3 * 600
 
 
-@pytest.mark.parametrize("names", [["SIGTERM"], ["SIGINT"], ["SIGHUP"]])
-def test_signals_ask_for_a_stop_and_a_second_one_insists(names):
-    number = getattr(signal, names[0])
+def test_loading_the_data_counts_but_is_no_step(tmp_path, data_dir, monkeypatch):
+    clock = Clock(monkeypatch, 1.0)
+    make_loop = run_module.make_loop
+
+    def slowly(*args):
+        clock.now += 1800
+        return make_loop(*args)
+
+    monkeypatch.setattr(run_module, "make_loop", slowly)
+    result = run(limited(data_dir, tmp_path, 0.505, **{"benchmark.num_tasks": 40}), summaries=False)
+    assert result.status == "interrupted"
+    assert 1800 + 10 <= clock.now - 1000 <= 1818  # 18 seconds are left, and used
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_signals_ask_for_a_stop_and_a_second_one_insists(name):
+    number = getattr(signal, name)
     before = signal.getsignal(number)
     insisted = []
     signal.signal(number, lambda *_: insisted.append(True))
@@ -101,7 +116,7 @@ def test_signals_ask_for_a_stop_and_a_second_one_insists(names):
             assert not stop.due()
             signal.raise_signal(number)
             assert stop.due()
-            assert stop.reason == names[0]
+            assert stop.reason == name
             assert not insisted
             signal.raise_signal(number)
             assert insisted == [True]
