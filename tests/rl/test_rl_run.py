@@ -235,7 +235,7 @@ def test_wrong_parts_are_users_errors(tmp_path):
         run(small_config(tmp_path, **{"benchmark.env": "Antt-v5"}))
     with pytest.raises(UserError, match=r"benchmark\.clip must be > 0"):
         run(small_config(tmp_path, **{"benchmark.clip": -1.0}))
-    with pytest.raises(UserError, match="needs the net 'actor_critic'"):
+    with pytest.raises(UserError, match="'mlp' does not fit rl_hopper; choose actor_critic"):
         run(resolve({"benchmark": "rl_hopper", "net": {"name": "mlp"}, "run": {"results_dir": str(tmp_path)}}))
 
 

@@ -12,9 +12,8 @@ from torch import Tensor
 from lop.algos import Intervention
 from lop.envs import Control
 from lop.learner import Learner, StepResult
-from lop.nets import ActorCritic, Net
+from lop.nets import ActorCritic
 from lop.optimizers import ClosureOptimizer
-from lop.utils.errors import UserError
 
 
 class Minibatch(NamedTuple):
@@ -95,10 +94,8 @@ class PPOLearner(Learner):
 
 
 def make_ppo_learner(
-    net: Net, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: Control, seed: int
+    net: ActorCritic, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: Control, seed: int
 ) -> PPOLearner:
-    """The learner of a benchmark of continuous control. Raises UserError for a net that is no ActorCritic."""
-    if not isinstance(net, ActorCritic):
-        raise UserError("net.name: reinforcement learning needs the net 'actor_critic'")
+    """The learner of a benchmark of continuous control."""
     weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
     return PPOLearner(net, optimizer, interventions, clip=stream.clip, **weights, seed=seed)
