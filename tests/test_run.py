@@ -18,6 +18,7 @@ MAIN = Path(__file__).parents[1] / "lop-src" / "main.py"
 TABLES = ("tasks", "layers", "online", "events")
 SMALL = {
     "benchmark.num_tasks": 3,
+    "benchmark.epochs": 1,
     "benchmark.examples_per_task": 160,
     "net.hidden": [20, 20],
     "metrics.reference_size": 16,
