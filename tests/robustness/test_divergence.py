@@ -9,6 +9,7 @@ import torch
 
 from lop.algos import INTERVENTIONS
 from lop.learner import Learner
+from lop.optimizers import optimizer_options
 from lop.results import load
 from lop.rl.ppo import PPOLearner
 from lop.run import run
@@ -39,12 +40,16 @@ def divergences(result) -> pd.DataFrame:
     return events[events["what"] == "diverged"]
 
 
+REFRESHED = ("lazy_hessian", "T_inv", "update_freq")  # every so many steps, what costs most is computed anew
+
+
 @pytest.mark.parametrize("optimizer", micro.optimizers())
 def test_every_optimizer(tmp_path, data_dir, monkeypatch, optimizer):
+    often = {f"optimizer__{name}": 2 for name in REFRESHED if name in optimizer_options(optimizer)}
     for policy in ("continue", "stop", "reset_network"):
         with monkeypatch.context() as patch:
             poison(patch)
-            result = diverging(tmp_path, data_dir, policy, optimizer)
+            result = diverging(tmp_path, data_dir, policy, optimizer, **often)
         events = divergences(result)
         assert events["task"].iloc[0] == 0
         assert events["detail"].iloc[0] == f"step {BAD_STEP}: non-finite loss"
@@ -60,6 +65,12 @@ def test_every_optimizer(tmp_path, data_dir, monkeypatch, optimizer):
             assert all(value.isfinite().all() for value in state["net"].values())
             assert result.tasks["diverged_step"].iloc[1] == -1
             assert result.tasks["loss_after"].iloc[1] < 100
+
+
+@pytest.mark.parametrize("name", ["sdp", "gosc", "l2", "ewc", "network_reset"])
+def test_a_linear_net(tmp_path, data_dir, name):
+    """No hidden layer: what acts on hidden weights has nothing to do, or says so."""
+    assert diverging(tmp_path, data_dir, "continue", "adam", [name], net__hidden=[]).status == "finished"
 
 
 @pytest.mark.parametrize("name", INTERVENTIONS)

@@ -61,6 +61,8 @@ class GOSC(SpectralIntervention):
         return gamma
 
     def _gradients(self) -> list[Tensor]:
+        if not self._modules:  # a linear net
+            return []
         learner = self.learner
         x, y = learner.labelled_batch(self.samples)
         with probing(learner.net, learner.optimizer), torch.enable_grad():

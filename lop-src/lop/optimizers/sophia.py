@@ -110,6 +110,8 @@ class SophiaG(SophiaH):
     def _gauss_newton_bartlett(self, params: list[Tensor], logits: Tensor) -> list[Tensor]:
         estimates = [torch.zeros_like(p) for p in params]
         probabilities = logits.detach().softmax(dim=1)
+        # a diverged net has no probabilities: any label will do, the gradient is NaN as it should be
+        probabilities = torch.where(probabilities.isfinite(), probabilities, 1.0)
         for sample in range(self.n_samples):
             labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1)
             with torch.enable_grad():
