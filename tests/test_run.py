@@ -167,3 +167,13 @@ def test_mistakes_are_one_line_and_name_the_key(tmp_path, key, value, words):
         run(make_config(benchmark="permuted_digits", overrides=overrides))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_small_nets_run_in_one_thread_and_the_process_keeps_its_own(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("lop.run.Loop.train", lambda self, stop: seen.append(torch.get_num_threads()) or "finished")
+    torch.set_num_threads(2)
+    for overrides in ({}, {"net.hidden": [800, 800]}, {"run.threads": 3}):
+        run(small_config(tmp_path / str(len(seen)), **overrides))
+    assert seen == [1, 2, 3]
+    assert torch.get_num_threads() == 2

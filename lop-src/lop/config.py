@@ -59,7 +59,7 @@ class Run(BaseModel):
     model_config = STRICT_KEYS
     seed: Annotated[int, BeforeValidator(_not_bool), Field(ge=0)] = 0
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
-    threads: Count | None = None
+    threads: Count | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
     results_dir: str = "results"
     data_dir: str | None = None
     name: Annotated[str, Field(pattern=r"^[\w.+=-]+$")] | None = None

@@ -16,7 +16,7 @@ from lop.config import Config, Section, check_options, default_options, override
 from lop.data.stream import TaskStream
 from lop.learner import Learner
 from lop.metrics import Dashboard
-from lop.nets import NETS, ActorCritic
+from lop.nets import NETS, ActorCritic, Net
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer, optimizer_options
 from lop.streams import BENCHMARKS, Benchmark, make_stream
@@ -25,6 +25,7 @@ from lop.utils.errors import UserError, lookup
 from lop.utils.memory import memory_errors, require_weights_fit
 from lop.utils.seeding import derive_seed, make_generator
 
+SMALL_NET = 500_000  # parameters
 RUN_SEEDS = {"seed"}  # options that follow from run.seed unless a config sets them
 
 
@@ -143,12 +144,18 @@ def supervised_learner(net, optimizer, interventions, stream: TaskStream, seed: 
     return learner
 
 
+def default_threads(net: Net) -> int | None:
+    """1 for small nets of Linear layers on the CPU, where threads cost more than they give; None: as torch chooses."""
+    parameters = list(net.parameters())
+    small = sum(p.numel() for p in parameters) < SMALL_NET
+    dense = not any(isinstance(m, torch.nn.Conv2d) for m in net.modules())
+    return 1 if small and dense and parameters[0].device.type == "cpu" else None
+
+
 def build(config: Config, make_learner: Callable[..., Learner] = supervised_learner) -> Experiment:
     """Everything a run needs, on its device. Raises UserError for values and data that cannot run."""
     seed = config.run.seed
     device = find_device(config.run.device)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
     benchmark, section = config.benchmark, config.net
     with blame("benchmark", benchmark.options), memory_errors("ask for less data"):
         stream = make_stream(benchmark.name, benchmark.options, seed, config.run.data_dir, device)
@@ -161,6 +168,8 @@ def build(config: Config, make_learner: Callable[..., Learner] = supervised_lear
         raise UserError(f"net.name: {section.name!r} does not fit {benchmark.name}; choose {fitting}")
     initialise_(net, make_generator(seed, "net"))
     net.to(device)
+    if threads := config.run.threads or default_threads(net):
+        torch.set_num_threads(threads)
     with blame("optimizer", config.optimizer.options):
         options = {"seed": derive_seed(seed, "optimizer"), **config.optimizer.options}
         optimizer = get_optimizer(config.optimizer.name, net, **options)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lop import checkpoint
 from lop.config import Config
@@ -47,7 +50,7 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
 
     summaries: print every task's summary. Raises UserError for what a user can mend.
     """
-    with RunFolder(config) as folder:
+    with RunFolder(config) as folder, _kept_threads():
         state = folder.status().get("state")
         resumed = folder.checkpoint.exists()
         reason = None
@@ -60,6 +63,16 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
                 reason = stop.reason
         results = load(folder.path)
         return RunResult(folder.path, state, results.tasks, results.layers, results.online, resumed, reason)
+
+
+@contextlib.contextmanager
+def _kept_threads() -> Iterator[None]:
+    """torch's number of threads is the process's: a run sets its own and gives it back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_loop(config: Config, folder: RunFolder, progress: Progress | None, summaries: bool) -> Loop:
