@@ -95,7 +95,8 @@ import pandas as pd
 
 from lop import viz
 from lop.launcher import launcher
-from lop.notebook import by_task, comparison, describe, load_all, place, plan, run_all, show
+from lop.notebook import describe, load_all, place, plan, run_all, show
+from lop.tables import by_task, comparison
 
 pd.set_option("display.max_columns", 40, "display.width", 160, "display.max_rows", 40)
 chosen = launcher(optimizer=optimizer, benchmark=benchmark, algos=algos)
@@ -127,7 +128,7 @@ print(describe(configs[0]))
 # %% [markdown]
 # ## The run
 # Every task ends with a summary; arrows go from before the task to after it. A finished run is not trained again, an
-# unfinished one goes on where it stopped.
+# unfinished one goes on where it stopped. The figures come [below the summaries](#What-came-out).
 
 # %%
 runs = run_all(configs)
@@ -147,9 +148,6 @@ plain = configs[-1].label
 show(comparison, results, plain)
 
 # %%
-show(by_task, results)
-
-# %%
 show(viz.online_accuracy, tasks, baselines=[plain])
 
 # %%
@@ -164,6 +162,12 @@ if len(online) and online["bin"].max() > 0:
     show(viz.within_task, online)
 else:
     show(viz.online_curve, online, baselines=[plain])
+
+# %% [markdown]
+# The same in numbers, task by task:
+
+# %%
+show(by_task, results)
 
 # %% [markdown]
 # ## Why: the diagnostics
@@ -188,7 +192,8 @@ show(viz.diagnostics_vs_accuracy, tasks, baselines=[plain])
 
 # %% [markdown]
 # ## Look around
-# Every run in the results folder: choose runs, diagnostics, layers and smoothing.
+# In a live notebook (not under papermill) a form appears here, over every run in the results folder: choose runs,
+# figure, diagnostics, layers and smoothing.
 
 # %%
 viz.explore(Path(runs[0].folder).parent)

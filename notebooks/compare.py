@@ -35,9 +35,10 @@ from IPython.display import Markdown, display
 
 from lop import viz
 from lop.experiment import make_config
-from lop.notebook import only, option, show
+from lop.notebook import show
 from lop.results import load
 from lop.run import run
+from lop.tables import only, option
 
 if not any(Path(results_dir).rglob("config.json")):
     print("No runs yet: training a small demonstration.")
@@ -63,7 +64,7 @@ display(
 
 # %%
 values = option(everything.runs, swept)
-show(viz.sensitivity, everything.tasks, values, setting=swept)
+show(viz.sensitivity, everything.tasks, values, setting=swept, baselines=[baseline])
 
 # %% [markdown]
 # From here on every method appears with its best value of that setting.
@@ -102,11 +103,16 @@ print(viz.latex_table(table))
 # %%
 show(viz.order_of_moves, tasks, baselines=[baseline])
 
+# %% [markdown]
+# Each point is the rank correlation, over tasks, of a diagnostic at the start of a task with how well the task is then
+# learned; an interval that holds zero says: not on this evidence. Right: the two strongest.
+
 # %%
 show(viz.diagnostics_vs_accuracy, tasks, baselines=[baseline])
 
 # %% [markdown]
 # ## Look around
+# In a live notebook (not under papermill) a form appears here: choose runs, figure, diagnostics, layers and smoothing.
 
 # %%
 viz.explore(results_dir)

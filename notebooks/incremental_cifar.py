@@ -39,6 +39,7 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 # %%
 from lop import viz
 from lop.notebook import run_methods, show
+from lop.tables import summary
 
 settings = {
     "benchmark.dataset": dataset,
@@ -61,7 +62,13 @@ show(viz.online_accuracy, tasks, baselines=baseline)
 show(viz.within_task, results.online)
 
 # %%
-show(viz.summary_table, results, baseline=methods[0])
+show(summary, results, baseline=methods[0])
+
+# %% [markdown]
+# *early* and *late*: the first and the last fifth of the tasks; *plasticity*: late minus early; *worst*: the worst
+# task; *final*: test accuracy after the last tasks; *seconds*: training per task, without the diagnostics; *cost*:
+# the same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
+# plasticity.
 
 # %% [markdown]
 # ## Why: the diagnostics

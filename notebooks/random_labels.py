@@ -39,6 +39,7 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 # %%
 from lop import viz
 from lop.notebook import run_methods, show
+from lop.tables import summary
 
 settings = {
     "benchmark.dataset": dataset,
@@ -61,11 +62,18 @@ show(viz.online_accuracy, tasks, baselines=baseline)
 show(viz.within_task, results.online)
 
 # %%
-show(viz.summary_table, results, baseline=methods[0])
+show(summary, results, baseline=methods[0])
+
+# %% [markdown]
+# *early* and *late*: the first and the last fifth of the tasks; *plasticity*: late minus early; *worst*: the worst
+# task; *final*: training accuracy after the last tasks; *seconds*: training per task, without the diagnostics;
+# *cost*: the same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside
+# the plasticity.
 
 # %% [markdown]
 # ## Why: the diagnostics
-# Dormant units, ranks and weights, before (dotted) and after (solid) every task.
+# Before (dotted) and after (solid) every task. Falling ranks, growing weights and dormant units (active on less than
+# 1% of the inputs) are the usual companions of lost plasticity. The map below shows in which layer they are.
 
 # %%
 show(viz.dashboard_grid, tasks, baselines=baseline)

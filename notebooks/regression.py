@@ -31,6 +31,7 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 # %%
 from lop import viz
 from lop.notebook import run_methods, show
+from lop.tables import summary
 
 settings = {
     "run.results_dir": results_dir,
@@ -42,17 +43,23 @@ tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]
 # ## Performance
-# Squared error in bins; a learner that loses plasticity falls back to the linear one or below. Single runs vary much:
-# raise `seeds` before drawing a conclusion.
-
-# %%
-show(viz.online_curve, results.online, baselines=baseline)
+# Squared error, a point per 10,000 examples; a learner that loses plasticity falls back to the linear one or below.
+# Single runs vary much: raise `seeds` before drawing a conclusion.
 
 # %%
 show(viz.online_accuracy, tasks, baselines=baseline)
 
 # %%
-show(viz.summary_table, results, baseline=methods[0])
+show(viz.compare_optimizers, tasks, baselines=baseline)
+
+# %%
+show(summary, results, baseline=methods[0])
+
+# %% [markdown]
+# *early* and *late*: the first and the last fifth of the tasks; *plasticity*: late minus early, errors here: above
+# zero is lost plasticity; *worst*: the worst task; *seconds*: training per task, without the diagnostics; *cost*: the
+# same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
+# plasticity.
 
 # %% [markdown]
 # ## Why: the diagnostics

@@ -26,7 +26,7 @@
 
 # %% tags=["parameters"]
 benchmark = "rl_hopper"  # rl_ant, rl_hopper, rl_walker, rl_slippery_ant
-methods = ["std", "sassha_sdp"]  # names of configs in lop-src/lop/rl/cfg, e.g. ns, l2, cbp, redo, kfac_nosdp
+methods = ["std", "sassha_sdp"]  # names of configs in lop-src/lop/rl/cfg/hopper (or ant, walker, sant), e.g. cbp, redo
 seeds = [0]
 num_tasks = 4
 task_steps = 10240
@@ -40,9 +40,9 @@ movie_seconds = 4.0  # simulated time of the rollout shown at the end; 0: none
 from IPython.display import display
 
 from lop import viz
-from lop.experiment import BENCHMARKS, config_folder, make_config
-from lop.notebook import load_all, run_all
+from lop.notebook import run_methods, show
 from lop.rl.film import film
+from lop.tables import by_task
 from lop.utils.errors import UserError
 
 settings = {
@@ -54,30 +54,19 @@ settings = {
     "run.device": "cpu",
     **overrides,
 }
-folder = config_folder(BENCHMARKS[benchmark])
-configs = [
-    make_config(folder / f"{method}.yml", overrides={**settings, "run.seed": seed})
-    for seed in seeds
-    for method in methods
-]
-for config in configs:
-    print(f"{config.label}, seed {config.run.seed}: {config.run.results_dir}/{config.run_name()}")
-
-# %%
-runs = run_all(configs)
-results = load_all(runs)
-tasks, online = results.tasks, results.online
+results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]
 # ## Returns
-# Undiscounted return per episode of the policy in training, over environment steps.
+# Undiscounted return per episode of the policy in training, over environment steps; vertical lines part the tasks.
+
+# %%
+show(viz.online_curve, results.online, baselines=baseline)
 
 # %%
 columns = ["online_return", "online_length", "policy_kl", "weight_change", "dormant_proportion_after"]
-display(tasks.pivot_table(index="task", columns="label", values=columns, sort=False).round(3))
-
-# %%
-display(viz.online_curve(online))
+show(by_task, results, columns)
 
 # %% [markdown]
 # ## The policy and its net
@@ -85,27 +74,31 @@ display(viz.online_curve(online))
 # of the task's first rollout. A policy that still learns moves; one that jumps forgets.
 
 # %%
-display(viz.policy_over_time(tasks))
-
-# %%
-display(viz.dashboard_grid(tasks))
+show(viz.policy_over_time, tasks, baselines=baseline)
 
 # %% [markdown]
-# Layers 0 and 1 are those of the value net, 2 and 3 those of the policy.
+# Diagnostics before (dotted) and after (solid) every task. *Churn* here is the mean squared change of all outputs, the
+# values included.
 
 # %%
-display(viz.layer_ranks(results.layers))
+show(viz.dashboard_grid, tasks, baselines=baseline)
+
+# %% [markdown]
+# Layers 1 and 2 are those of the value net, 3 and 4 those of the policy.
 
 # %%
-display(viz.dormant_heatmap(results.layers))
+show(viz.layer_ranks, results.layers)
+
+# %%
+show(viz.dormant_heatmap, results.layers)
 
 # %% [markdown]
 # ## What it learned
 # One episode of the first method's policy, with its mean actions.
 
 # %%
-if movie_seconds:
+if movie_seconds and len(tasks):
     try:
-        display(film(runs[0].folder, seconds=movie_seconds))
+        display(film(results.runs["folder"][0], seconds=movie_seconds))
     except UserError as error:
         print(error)

@@ -37,6 +37,7 @@ from lop.notebook import load_all, show
 from lop.optimizers.base import ClosureOptimizer
 from lop.optimizers.registry import OPTIMIZERS
 from lop.run import run
+from lop.tables import summary
 
 
 def train(optimizer, algos=(), **options):
@@ -157,11 +158,12 @@ everything = load_all([*adam, *cures, *mine])
 show(viz.online_accuracy, everything.tasks, baselines=["adam"])
 
 # %%
-show(viz.summary_table, everything, baseline="adam")
+show(summary, everything, baseline="adam")
 
 # %% [markdown]
-# *plasticity* is the accuracy on the last fifth of the tasks minus that on the first, *cost* the training time as a
-# multiple of Adam's.
+# *plasticity* is the online accuracy on the last fifth of the tasks minus that on the first, with a 95% bootstrap
+# interval over the seeds; *final* the test accuracy after the last tasks; *seconds* the training time of a task, *cost*
+# the same as a multiple of Adam's.
 #
 # **Go on:** `run-expr` runs any optimizer on any benchmark, `notebooks/compare` compares a folder of runs, and
 # `python lop-src/main.py sweep -c grid.yaml` fills one.

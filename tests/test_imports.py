@@ -26,7 +26,7 @@ LAYERS = [
         "envs",
     },
     {"experiment", "online", "run", "analyze", "rl"},
-    {"notebook", "launcher", "sweep", "main"},
+    {"notebook", "tables", "launcher", "sweep", "main"},
 ]
 VIEWS = {"viz"}  # figures read tables: they see no learner, and only the top layers may draw
 VIEWS_MAY_IMPORT = LAYERS[0] | LAYERS[1] | {"metrics"} | VIEWS

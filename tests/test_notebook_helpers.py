@@ -1,14 +1,11 @@
 import json
-import math
 import shlex
 
-import pandas as pd
 import pytest
 
 from lop import notebook
 from lop.launcher import form, launcher
-from lop.notebook import bring_earlier, comparison, describe, only, option, plan, run_all
-from lop.results import Results, load
+from lop.notebook import bring_earlier, describe, plan, run_all
 from lop.run import RunResult
 from lop.utils.errors import UserError
 
@@ -109,25 +106,12 @@ def test_runs_share_one_time_limit_and_stop_after_an_interrupted_one(monkeypatch
     assert "run this notebook again" in capsys.readouterr().out
 
 
-def test_comparison_puts_the_cost_next_to_the_result():
-    tasks, timing = [], []
-    for label, accuracy, seconds in (("sgd", 0.5, 2.0), ("sassha", 0.8, 5.0)):
-        for task in range(5):
-            row = {"run": label, "label": label, "task": task}
-            tasks.append(row | {"online_accuracy": accuracy - 0.1 * (task == 4), "online_loss": 1.0})
-            timing.append(row | {"seconds": seconds, "diagnostics_seconds": 1.0})
-    table = comparison(Results(tasks=pd.DataFrame(tasks), timing=pd.DataFrame(timing)))
-    assert list(table.index) == ["sgd", "sassha"]
-    assert table.loc["sassha", "cost (sgd = 1)"] == 4.0  # (5 - 1) / (2 - 1)
-    assert table.loc["sassha", "change"] == pytest.approx(-0.1)
-    assert math.isclose(table.loc["sgd", "average, all tasks"], 0.48)
-
-
 def test_describe_names_every_part():
     text = describe(plan(optimizer="sassha", lr=0.125, algos=["ema"])[0])
     assert "optimizer: sassha (lr 0.125" in text
     assert "benchmark: permuted_digits" in text
     assert "algo: ema" in text
+    assert max(map(len, text.splitlines())) <= 96  # or the page breaks it within a word
 
 
 def finished_run(folder, steps_done: int, **parameters):
@@ -169,18 +153,6 @@ def test_kaggles_folders_can_be_moved(monkeypatch):
     monkeypatch.setenv("LOP_KAGGLE_ROOT", "/elsewhere")
     run = plan()[0].run
     assert (run.results_dir, run.data_dir) == ("/elsewhere/working/results", "/elsewhere/input")
-
-
-def test_options_of_runs_and_their_rows(tmp_path):
-    first, _ = finished_run(tmp_path, 1, lr=0.5)
-    second, _ = finished_run(tmp_path, 1, lr=0.25)
-    results = load(tmp_path)
-    values = option(results.runs, "optimizer.lr")
-    assert values[first.run_name()] == 0.5
-    assert values[second.run_name()] == 0.25
-    assert list(only(results, [first.run_name()]).runs["lr"]) == [0.5]
-    with pytest.raises(UserError, match=r"optimizer\.nothing"):
-        option(results.runs, "optimizer.nothing")
 
 
 def test_the_launcher_keeps_what_was_given_and_its_form_writes_the_parameters():

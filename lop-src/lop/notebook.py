@@ -1,4 +1,4 @@
-"""What the notebooks share: where they run, the configs that their parameters mean, and a table of results."""
+"""What the notebooks share: where they run, the configs that their parameters mean, and how they show results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ import yaml
 from lop.config import Config, Section, parse_override
 from lop.experiment import config_folder, make_config
 from lop.progress import Progress
-from lop.results import Results, load, read_config, read_status
+from lop.results import Results, load, read_status
 from lop.run import RunResult, run
 from lop.streams import BENCHMARKS
+from lop.tables import relabelled
 from lop.utils.errors import UserError, lookup
 from lop.utils.files import disk_errors
-from lop.viz import run_scores
-from lop.viz.style import prepared
 
 
 def place() -> str:
@@ -81,7 +80,7 @@ def plan(
 
 
 def describe(config: Config) -> str:
-    """What a config says about the learner and its tasks, a line per part."""
+    """What a config says about the learner and its tasks, a line per part, wrapped where it is long."""
 
     def line(part: str, section: Section) -> str:
         options = ", ".join(
@@ -90,7 +89,8 @@ def describe(config: Config) -> str:
         return f"{part}: {section.name}" + (f" ({options})" if options else "")
 
     parts = [("benchmark", config.benchmark), ("net", config.net), ("optimizer", config.optimizer)]
-    return "\n".join(line(*part) for part in [*parts, *(("algo", algo) for algo in config.algos)])
+    lines = [line(*part) for part in [*parts, *(("algo", algo) for algo in config.algos)]]
+    return "\n".join(textwrap.fill(text, 96, subsequent_indent="    ") for text in lines)
 
 
 def _sections(algos: Sequence[str | dict[str, Any]] | str) -> list[dict[str, Any]] | None:
@@ -106,26 +106,30 @@ def _overrides(given: dict[str, Any] | str | None) -> dict[str, Any]:
     return dict(given or {})
 
 
-def run_all(configs: Sequence[Config]) -> list[RunResult]:
+def run_all(
+    configs: Sequence[Config], *, labels: Sequence[str] | None = None, summaries: bool = True
+) -> list[RunResult]:
     """One run after the other, with live progress, within one time limit for all (the first config's).
 
-    Prints the summary of every task of the first. Stops after a run that was interrupted: the next session goes on;
-    on Kaggle it finds this one's output where that is attached as input.
+    labels: what to call the runs meanwhile. summaries: print that of every task of the first run. Stops after a run
+    that was interrupted: the next session goes on; on Kaggle it finds this one's output where that is attached as
+    input.
     """
+    labels = labels or [config.label for config in configs]
     if place() == "kaggle":
-        for config in configs:
+        for config, label in zip(configs, labels, strict=True):
             if config.run.resume != "never" and (found := bring_earlier(config, kaggle_folder("input"))):
-                print(f"{config.label}: goes on from {found}")
+                print(f"{label}: goes on from {found}")
     limit, started = configs[0].run.time_limit_hours, time.monotonic()
     results = []
-    for i, config in enumerate(configs):
+    for i, (config, label) in enumerate(zip(configs, labels, strict=True)):
         if limit is not None:
             left = limit - (time.monotonic() - started) / 3600
             if left <= 0:
                 break
             config = config.model_copy(deep=True)
             config.run.time_limit_hours = left
-        results.append(run(config, Progress(config.label), summaries=i == 0))
+        results.append(run(config, Progress(label), summaries=summaries and i == 0))
         if results[-1].status == "interrupted":
             print(f"Stopped cleanly ({results[-1].reason}): run this notebook again to go on where it stopped.")
             break
@@ -171,7 +175,8 @@ def run_methods(
 ) -> Results:
     """Run configs that the benchmark ships, by file name without suffix, with every seed; the tables of all.
 
-    In the tables that file name is the label: configs may differ in more than optimizer and interventions.
+    In the tables that file name is the label: configs may differ in more than optimizer and interventions. Runs come
+    in the order of `methods`. Prints which data were used.
 
     overrides: by dotted path; None means: as in the config. Where data are missing, it prints the one line that says
     how to get them, and the tables are empty. Raises UserError for unknown names and impossible values.
@@ -185,9 +190,13 @@ def run_methods(
         overrides = {**defaults, **(overrides or {})}
     given = {path: value for path, value in (overrides or {}).items() if value is not None}
     configs = [make_config(path, overrides={**given, "run.seed": seed}) for seed in seeds for path in paths]
-    labels = {config.run_name(): path.stem for config, path in zip(configs, [*paths] * len(seeds), strict=True)}
+    stems = [path.stem for path in paths] * len(seeds)
+    shown = [f"{stem}, seed {config.run.seed}" for config, stem in zip(configs, stems, strict=True)]
     try:
-        return relabelled(load_all(run_all(configs)), labels)
+        runs = run_all(configs, labels=shown if len(seeds) > 1 else stems, summaries=False)
+        results = load_all(runs)
+        print("Data:", *dict.fromkeys(results.runs["data"]))
+        return relabelled(results, {config.run_name(): stem for config, stem in zip(configs, stems, strict=True)})
     except UserError as error:
         if "download_data.py" not in str(error):  # the one mistake that the notebook's text expects
             raise
@@ -209,69 +218,3 @@ def show(draw: Callable[..., Any], *tables: Any, **options: Any) -> None:
         display(draw(*tables, **options))
     except UserError as error:
         display(Markdown(f"*{error}*"))
-
-
-def by_task(results: Results) -> pd.DataFrame:
-    """A row per task, a column per performance measure and label. Raises UserError when no task was finished."""
-    tasks = prepared(results.tasks, ["task"])
-    measured = ["online_accuracy", "online_return", "online_loss", "test_acc_after"]
-    measured = [name for name in measured if name in tasks and tasks[name].notna().any()]
-    return tasks.pivot_table(index="task", columns="label", values=measured, sort=False).round(3)
-
-
-def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
-    """One row per label: performance and, next to it, what it cost. Means over seeds.
-
-    Seconds per task leave out the diagnostics. The cost is a multiple of the baseline's, where that label is there.
-    """
-    scores = run_scores(results.tasks).groupby("label", sort=False).mean(numeric_only=True)
-    timing = prepared(results.timing, ["seconds", "diagnostics_seconds"])
-    timing = timing.assign(seconds=timing["seconds"] - timing["diagnostics_seconds"])
-    seconds = timing.groupby("label")["seconds"].mean()
-    table = pd.DataFrame(
-        {
-            "average, all tasks": scores["average"],
-            "first tasks": scores["early"],
-            "last tasks": scores["late"],
-            "change": scores["plasticity"],
-            "test, last tasks": scores["final"],
-            "seconds per task": seconds,
-        }
-    ).loc[scores.index]
-    if table["test, last tasks"].equals(table["last tasks"]):  # no test accuracy here
-        table = table.drop(columns="test, last tasks")
-    if baseline in seconds.index:
-        table[f"cost ({baseline} = 1)"] = seconds / seconds[baseline]
-    return table.rename_axis(None).round(3)
-
-
-def option(runs: pd.DataFrame, path: str) -> pd.Series:
-    """The value of a config key, by its dotted path (`optimizer.lr`), in every run of `Results.runs`; by run name.
-
-    Raises UserError when no run has the key.
-    """
-    values = {}
-    for run_name, folder in zip(runs["run"], runs["folder"], strict=True):
-        node: Any = read_config(Path(folder)).model_dump(mode="json")
-        for part in path.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        values[run_name] = node
-    if all(value is None for value in values.values()):
-        raise UserError(f"{path}: no run has this key in its config")
-    return pd.Series(values, name=path)
-
-
-def only(results: Results, runs: Iterable[str]) -> Results:
-    """The rows of these runs, by name, in every table."""
-    wanted = set(runs)
-    return _each_table(results, lambda table: table[table["run"].isin(wanted)].reset_index(drop=True))
-
-
-def relabelled(results: Results, labels: dict[str, str]) -> Results:
-    """With another label for each run, given by run name."""
-    return _each_table(results, lambda table: table.assign(label=table["run"].map(labels)))
-
-
-def _each_table(results: Results, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Results:
-    tables = {field.name: getattr(results, field.name) for field in fields(results)}
-    return Results(**{name: change(table) if len(table) else table for name, table in tables.items()})

@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from lop.viz import compare_optimizers, diagnostics_vs_accuracy, predictive_power, run_scores, spearman_interval
+from lop.viz.compare import common_tasks
 from lop.viz.diagnostics import short_label
 
 
@@ -100,3 +101,26 @@ def test_figure_lists_every_diagnostic_and_shows_the_two_strongest(tasks):
     constant = names.index(short_label("dormant_proportion"))
     notes = [text for text in forest.texts if "constant" in text.get_text()]
     assert -constant in [note.xy[1] for note in notes]
+
+
+def test_tasks_that_one_run_lacks_are_left_out_wherever_they_are(tasks):
+    even = tasks[tasks["task"] % 2 == 0]
+    assert set(common_tasks(even)["task"]) == {0, 2, 4}
+    scores = run_scores(even).set_index("run")
+    assert scores.loc["sassha-0", "late"] == pytest.approx(0.56)  # a fifth of three tasks is one: task 4
+    assert set(common_tasks(even[~((even["run"] == "sgd-0") & (even["task"] == 2))])["task"]) == {0, 4}
+
+
+def test_what_is_final_where_there_is_no_test_set(tasks):
+    tasks = tasks.assign(train_acc_after=0.9, test_acc_after=np.nan)
+    assert run_scores(tasks)["final"].tolist() == pytest.approx([0.9] * 6)
+    figure = compare_optimizers(tasks)
+    assert figure.axes[1].get_title(loc="left") == "Final training accuracy"
+    assert "diverged" not in [text.get_text() for text in figure.axes[1].texts]
+
+
+def test_a_tiny_difference_is_not_blown_up_to_the_width_of_the_panel(tasks):
+    tasks = tasks.assign(test_acc_after=0.95 + 0.001 * (tasks["label"] == "sgd"))
+    low, high = compare_optimizers(tasks).axes[1].get_xlim()
+    assert high - low == pytest.approx(0.02)
+    assert low < 0.95 < 0.951 < high

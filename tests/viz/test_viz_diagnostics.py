@@ -45,6 +45,13 @@ def test_grid_bands_only_where_seeds_differ_in_number(tasks):
     assert len(panel(several, "eff_rank").collections) == 3
 
 
+def test_legend_takes_an_empty_cell_or_goes_below(tasks):
+    full, spare = dashboard_grid(tasks, metrics=["eff_rank"] * 3), dashboard_grid(tasks, metrics=["eff_rank"] * 2)
+    assert (len(full.axes), len(full.legends)) == (3, 1)
+    assert (len(spare.axes), len(spare.legends)) == (3, 0)
+    assert spare.axes[2].get_legend() is not None
+
+
 def test_grid_leaves_out_what_is_only_nan(regression_tasks):
     titles = [ax.get_title(loc="left") for ax in dashboard_grid(regression_tasks, phases=["after"]).axes]
     assert not any(short_label("test_acc") in title for title in titles)

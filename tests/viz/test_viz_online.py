@@ -5,7 +5,7 @@ import pytest
 
 from lop.utils.errors import UserError
 from lop.viz import online_accuracy, online_curve, within_task
-from lop.viz.style import BASELINE_COLOR, Figure
+from lop.viz.style import BASELINE_COLOR, Figure, Percent
 
 
 def line(ax, label):
@@ -47,6 +47,12 @@ def test_axes_and_legend_say_what_is_shown(tasks):
     assert "standard error over 2 seeds" in ax.get_title(loc="left")
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"sgd", "sassha", "sassha + sdp"}
     assert ax.yaxis.get_major_formatter()(0.25, 0) == "25%"
+
+
+def test_percent_ticks_have_as_many_decimals_as_the_finest_needs():
+    formatter = Percent()
+    assert formatter.format_ticks([0.89, 0.895, 0.9]) == ["89.0%", "89.5%", "90.0%"]
+    assert formatter.format_ticks([0.2, 0.4, 1.0]) == ["20%", "40%", "100%"]
 
 
 def test_regression_shows_the_loss(regression_tasks):

@@ -8,25 +8,48 @@ from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
 from lop.viz.diagnostics import is_fraction, present_metrics, short_label
-from lop.viz.style import Figure, label_styles, new_figure, percent_axis, performance, prepared, seeds_note, styled
+from lop.viz.style import (
+    Figure,
+    at_least,
+    label_styles,
+    new_figure,
+    percent_axis,
+    performance,
+    prepared,
+    seeds_note,
+    styled,
+)
 
 PERFORMANCE = ("loss", "train_acc", "test_acc")
+
+
+def common_tasks(tasks: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the tasks that all runs have."""
+    runs = tasks.groupby(["label", "run"]).ngroups
+    return tasks[tasks.groupby("task")["task"].transform("size") == runs]
+
+
+def final_measure(tasks: pd.DataFrame) -> tuple[str, str]:
+    """(column, name) of what was reached after a task: test or training accuracy, else online performance."""
+    column, name, fraction = performance(tasks)
+    measured = [("test_acc_after", "Test accuracy"), ("train_acc_after", "Training accuracy")] if fraction else []
+    found = [(key, text) for key, text in measured if key in tasks.columns and tasks[key].notna().any()]
+    return found[0] if found else (column, name)
 
 
 def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     """One row per run: average, final, early and late performance over the tasks that all runs have.
 
     window: tasks at either end that count as early and late; default: a fifth of the tasks, at least one.
-    Columns: label, run, average (online), final (test accuracy, or loss, after the last `window` tasks), early and
+    Columns: label, run, average (online), final (see `final_measure`, mean of the last `window` tasks), early and
     late (online, first and last `window` tasks), plasticity (late - early).
     """
     tasks = prepared(tasks, ["task"])
-    column, _, fraction = performance(tasks)
-    final = "test_acc_after" if fraction and "test_acc_after" in tasks.columns else column
-    common = int(tasks.groupby(["label", "run"])["task"].max().min()) + 1
-    window = window or max(1, common // 5)
+    column, final = performance(tasks)[0], final_measure(tasks)[0]
+    tasks = common_tasks(tasks)
+    window = window or max(1, tasks["task"].nunique() // 5)
     rows = []
-    for (label, run), one in tasks[tasks["task"] < common].groupby(["label", "run"], sort=False):
+    for (label, run), one in tasks.groupby(["label", "run"], sort=False):
         one = one.sort_values("task")
         early, late = one[column].head(window).mean(), one[column].tail(window).mean()
         row = {"label": label, "run": run, "average": one[column].mean(), "final": one[final].tail(window).mean()}
@@ -38,14 +61,14 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
 def compare_optimizers(
     tasks: pd.DataFrame, *, window: int | None = None, baselines: Sequence[str] = ("sgd",)
 ) -> Figure:
-    """Methods side by side: average online performance, final test performance, and early against late tasks.
+    """Methods side by side: average online performance, what was reached in the end, and early against late tasks.
 
     A dot per seed, a large one for the mean, bars of one standard error where there are several seeds. Only the tasks
     that all runs have are compared. window: tasks at either end that count as early and late (default: a fifth).
     """
     tasks = prepared(tasks, ["task"])
     _, name, fraction = performance(tasks)
-    common = int(tasks.groupby(["label", "run"])["task"].max().min()) + 1
+    common = common_tasks(tasks)["task"].nunique()
     window = window or max(1, common // 5)
     scores = run_scores(tasks, window)
     styles = label_styles(tasks, baselines)
@@ -70,16 +93,17 @@ def compare_optimizers(
     last = "the last task" if window == 1 else f"the last {window} tasks"
     average.set_title("Average online" if fraction else f"Average {name.lower()}")
     average.set_xlabel(f"{name}, {common} tasks")
-    final.set_title("Final test accuracy" if fraction else f"Final {name.lower()}")
+    final.set_title(f"Final {final_measure(tasks)[1].lower()}")
     final.set_xlabel(f"After {last}")
     change.set_title("Early ○ → late ●")
     change.set_xlabel(f"First and last {'task' if window == 1 else f'{window} tasks'}")
     for ax in axes[0]:
         ax.grid(axis="y", visible=False)
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=4)
         ax.margins(x=0.12)
         if fraction:
             percent_axis(ax.xaxis)
+            at_least(ax, 0.02)
     note = seeds_note(tasks)
     figure.suptitle("Comparison" + (f" ({note})" if note else " (one seed)"), x=0.01, ha="left")
     return figure

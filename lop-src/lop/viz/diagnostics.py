@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from lop.metrics import CORE, METRICS
 from lop.utils.errors import UserError, lookup
 from lop.viz.style import (
+    MOST_MARKERS,
     Figure,
     draw_mean,
     label_styles,
@@ -63,8 +64,9 @@ def dashboard_grid(
     names = present_metrics(tasks, metrics, phases)
     styles = label_styles(tasks, baselines)
     columns = 3
-    rows = -(-(len(names) + 1) // columns)  # one cell for the legend
-    figure, axes = new_figure(rows, columns, height=2.25 * rows + 0.4)
+    full = len(names) % columns == 0  # no cell is left for the legend: it goes below
+    rows = -(-len(names) // columns)
+    figure, axes = new_figure(rows, columns, height=2.25 * rows + 0.4 + 0.9 * full)
     for ax, name in zip(axes.flat, names, strict=False):
         for label, style in styles.items():
             runs = tasks[tasks["label"] == label]
@@ -75,9 +77,11 @@ def dashboard_grid(
                 draw_mean(ax, runs, "task", f"{name}_after", label=label, **(style | {"markersize": 3}))
         describe_axis(ax, name)
         task_axis(ax)
-    _legend(axes.flat[len(names)], styles, phases, seeds_note(tasks))
-    for ax in axes.flat[len(names) + 1 :]:
+    for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
+    where = {"loc": "outside lower center", "ncols": 4} if full else {"loc": "center left"}
+    handles, title = _legend(styles, phases, tasks)
+    (figure if full else axes.flat[len(names)]).legend(handles=handles, title=title, **where)
     for ax in axes.flat[: max(0, len(names) - columns)]:
         ax.set_xlabel("")
     figure.suptitle("Diagnostics over tasks", x=0.01, ha="left")
@@ -112,11 +116,9 @@ def is_fraction(name: str) -> bool:
     return tuple(METRICS[name].range) == (0, 1)
 
 
-def _legend(ax: Axes, styles: dict[str, dict], phases: Sequence[str], note: str) -> None:
-    ax.set_axis_off()
-    handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+def _legend(styles: dict[str, dict], phases: Sequence[str], tasks: pd.DataFrame) -> tuple[list[Line2D], str]:
+    bare = {"marker": ""} if tasks["task"].nunique() > MOST_MARKERS else {}
+    handles = [Line2D([], [], label=label, **(style | bare)) for label, style in styles.items()]
     looks = {"before": ":", "after": "-"}
     handles += [Line2D([], [], color="#333333", linestyle=looks[p], label=PHASE_TEXT[p]) for p in phases]
-    ax.legend(
-        handles=handles, loc="center left", title=note.replace(" over", "\nover") + "\n↑ higher is better, ↓ lower"
-    )
+    return handles, seeds_note(tasks).replace(" over", "\nover") + "\n↑ higher is better, ↓ lower"

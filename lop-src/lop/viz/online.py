@@ -72,9 +72,10 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -
         draw_mean(ax, online[online["label"] == label], "step", column, label=label, **(style | {"marker": ""}))
     ends = np.sort(online.groupby("task")["step"].max().to_numpy())
     if len(ends) <= 20:
+        ax.grid(axis="x", visible=False)
         for step in ends[:-1]:
             ax.axvline(step, color="#c8c8c8", linewidth=0.8, zorder=0)
-    ax.set_xlabel("Env steps" if column == "return" else "Step (updates since the start)")
+    ax.set_xlabel("Environment steps" if column == "return" else "Step (updates since the start)")
     ax.set_ylabel(f"{name} in the bin")
     if fraction:
         percent_axis(ax.yaxis)
@@ -106,14 +107,14 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
             if not one.empty:
                 draw_mean(ax, one, "seen", column, label=f"task {task}", **style)
         ax.set_title(label)
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=9 // columns + 2)
         if fraction:
             percent_axis(ax.yaxis)
         else:
             value_axis(ax)
     for ax in axes.flat[len(labels) :]:
         ax.set_axis_off()
-    axes[0, 0].legend(loc="best")
+    axes[0, columns - 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.supxlabel("Examples of the task seen so far", fontsize=11)
     figure.supylabel(f"{name} in the bin", fontsize=11)
     figure.suptitle("Learning within a task", x=0.01, ha="left")

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Formatter, MaxNLocator
 
 from lop.utils.errors import UserError
 
@@ -20,6 +20,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BASELINE_COLOR = "#767676"
+MOST_MARKERS = 25  # points of a curve up to which they are marked
 WIDTH = 9.0  # inches; about the text column of a notebook
 STYLE = {
     **sns.axes_style("whitegrid"),
@@ -128,7 +129,7 @@ def mean_and_error(table: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
 def draw_mean(ax: Axes, table: pd.DataFrame, x: str, value: str, **style) -> None:
     """One line: the mean over the runs in the table, with a band of one standard error where there are several."""
     curve = mean_and_error(table, x, value)
-    if len(curve) > 25:
+    if len(curve) > MOST_MARKERS:
         style["marker"] = ""
     ax.plot(curve.index, curve["mean"], **style)
     if curve["error"].notna().any():
@@ -142,9 +143,26 @@ def task_axis(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
+class Percent(Formatter):
+    """Fractions as percentages, all ticks with as many decimals as the finest of them needs."""
+
+    def __call__(self, value: float, pos: int | None = None) -> str:
+        ticks = np.asarray([*self.locs, value], dtype=float) * 100
+        decimals = next((n for n in range(4) if np.allclose(ticks, ticks.round(n), rtol=0, atol=1e-6)), 4)
+        return f"{100 * value:.{decimals}f}%"
+
+
 def percent_axis(axis) -> None:
     """Ticks of an axis that holds fractions as percentages."""
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
+    axis.set_major_formatter(Percent())
+
+
+def at_least(ax: Axes, span: float) -> None:
+    """Widen the x axis around its middle to a least span, so that a hair's breadth does not look like a gulf."""
+    low, high = ax.get_xlim()
+    if high - low < span:
+        middle = (low + high) / 2
+        ax.set_xlim(middle - span / 2, middle + span / 2)
 
 
 def value_axis(ax: Axes) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lop.results import Results
 from lop.utils.errors import UserError
-from lop.viz.compare import run_scores
+from lop.viz.compare import common_tasks, run_scores
 from lop.viz.diagnostics import present_metrics
 from lop.viz.style import performance, prepared
 
@@ -43,8 +43,7 @@ def summary_table(results: Results, *, baseline: str = "sgd", window: int | None
     tasks = prepared(results.tasks, ["task"])
     column, name, _ = performance(tasks)
     scores = run_scores(tasks, window)
-    common = int(tasks.groupby(["label", "run"])["task"].max().min())
-    inside = tasks[tasks["task"] <= common].groupby(["label", "run"])[column]
+    inside = common_tasks(tasks).groupby(["label", "run"])[column]
     worst = inside.max() if "loss" in name.lower() else inside.min()
     seconds = seconds_per_task(results.timing)
     rows = []
@@ -62,7 +61,7 @@ def summary_table(results: Results, *, baseline: str = "sgd", window: int | None
 def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> pd.DataFrame:
     """Performance over the values of a swept setting, one row per optimizer (with interventions) and value.
 
-    values: the setting's value by run, e.g. `lop.notebook.option(results.runs, "optimizer.lr")`. measure: a column of
+    values: the setting's value by run, e.g. `lop.tables.option(results.runs, "optimizer.lr")`. measure: a column of
     `run_scores`. Columns: label, value, mean, error (standard error over seeds), seeds. Raises UserError where no
     label has two values.
     """

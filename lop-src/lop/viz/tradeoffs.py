@@ -56,7 +56,12 @@ def cost_and_result(results: Results, *, baseline: str = "sgd") -> Figure:
 
 @styled
 def sensitivity(
-    tasks: pd.DataFrame, values: pd.Series, *, setting: str = "step size", measure: str = "average"
+    tasks: pd.DataFrame,
+    values: pd.Series,
+    *,
+    setting: str = "step size",
+    measure: str = "average",
+    baselines: Sequence[str] = (),
 ) -> Figure:
     """Performance over the values of a swept setting: one line per method, band of one standard error, log axis.
 
@@ -66,7 +71,7 @@ def sensitivity(
     _, name, fraction = performance(prepared(tasks, ["task"]))
     figure, axes = new_figure(1, 1, height=4.2)
     ax = axes[0, 0]
-    for label, style in label_styles(table, ()).items():
+    for label, style in label_styles(table, baselines).items():
         one = table[table["label"] == label]
         ax.plot(one["value"], one["mean"], label=label, **style)
         if one["error"].notna().any():
