@@ -82,6 +82,12 @@ def test_a_diverged_run_is_marked_and_does_not_spoil_the_mean(tasks):
     assert [text.get_text() for text in ax.texts] == ["diverged"]
 
 
+def test_the_curve_marks_the_first_bin_without_a_finite_loss(online):
+    online.loc[(online["run"] == "sassha") & (online["step"] >= 150), "loss"] = np.nan
+    ax = online_curve(online).axes[0]
+    assert [one.get_xdata()[0] for one in ax.get_lines() if one.get_label() == "_diverged"] == [150]
+
+
 def test_all_nan_does_not_crash(tasks):
     tasks[["online_accuracy", "online_loss"]] = np.nan
     online_accuracy(tasks).canvas.draw()

@@ -35,7 +35,8 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",))
     for label, style in label_styles(tasks, baselines).items():
         runs = tasks[tasks["label"] == label]
         draw_mean(ax, runs, "task", column, label=label, **style)
-        _mark_divergence(ax, runs, style["color"])
+        if "diverged_step" in runs.columns:
+            _mark_divergence(ax, runs[runs["diverged_step"] >= 0], "task", style["color"])
     task_axis(ax)
     ax.set_ylabel(name if column == "online_return" else f"{name}\n(predicted before each update)")
     if fraction:
@@ -47,11 +48,10 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",))
     return figure
 
 
-def _mark_divergence(ax: Axes, runs: pd.DataFrame, color: str) -> None:
-    if "diverged_step" not in runs.columns:
-        return
-    for _, run in runs[runs["diverged_step"] >= 0].groupby("run"):
-        place, along_bottom = (run["task"].min(), 0.05), ax.get_xaxis_transform()
+def _mark_divergence(ax: Axes, diverged: pd.DataFrame, x: str, color: str) -> None:
+    """A cross per run, at its first row."""
+    for _, run in diverged.groupby("run"):
+        place, along_bottom = (run[x].min(), 0.05), ax.get_xaxis_transform()
         ax.plot(*place, marker="X", markersize=8, color=color, label="_diverged", transform=along_bottom)
         ax.annotate("diverged", place, xycoords=along_bottom, xytext=(7, -4), textcoords="offset points", color=color)
 
@@ -63,13 +63,19 @@ def _title(text: str, table: pd.DataFrame) -> str:
 
 @styled
 def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
-    """Online accuracy (RL: return, regression: loss) in bins of steps, a line per label; vertical lines part tasks."""
+    """Online accuracy (RL: return, regression: loss) in bins of steps, a line per label; vertical lines part tasks.
+
+    A cross marks the first bin with a loss that is not finite: the learner has diverged.
+    """
     online = prepared(online, ["task", "bin", "step"])
     column, name, fraction = performance(online, prefix="")
     figure, axes = new_figure(1, 1, height=3.7)
     ax = axes[0, 0]
     for label, style in label_styles(online, baselines).items():
-        draw_mean(ax, online[online["label"] == label], "step", column, label=label, **(style | {"marker": ""}))
+        runs = online[online["label"] == label]
+        draw_mean(ax, runs, "step", column, label=label, **(style | {"marker": ""}))
+        if "loss" in runs.columns:
+            _mark_divergence(ax, runs[~np.isfinite(runs["loss"])], "step", style["color"])
     ends = np.sort(online.groupby("task")["step"].max().to_numpy())
     if len(ends) <= 20:
         ax.grid(axis="x", visible=False)
