@@ -72,7 +72,8 @@ show(summary, results, baseline=methods[0])
 
 # %% [markdown]
 # ## Why: the diagnostics
-# In the paper, the base system ends with 56% dormant units and a stable rank of 75 of 100.
+# Before (dotted) and after (solid) every increment. In the paper, the base system ends with 56% dormant units and a
+# stable rank of 75 of 100.
 
 # %%
 show(viz.dashboard_grid, tasks, baselines=baseline)

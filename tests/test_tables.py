@@ -74,6 +74,9 @@ def test_methods_come_as_asked_for_without_summaries(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Summary" not in printed
     assert "Data: digits" in printed
+    assert "earlier" not in printed
+    run_methods("permuted_digits", ["bp"], overrides=small)
+    assert "bp: finished earlier, not trained again" in capsys.readouterr().out
 
 
 def test_options_of_runs_and_their_rows(tmp_path):

@@ -129,6 +129,9 @@ def run_all(
                 break
             config = config.model_copy(deep=True)
             config.run.time_limit_hours = left
+        earlier = read_status(Path(config.run.results_dir) / config.run_name()).get("state")
+        if earlier in ("finished", "diverged") and config.run.resume != "never":
+            print(f"{label}: {earlier} earlier, not trained again")
         results.append(run(config, Progress(label), summaries=summaries and i == 0))
         if results[-1].status == "interrupted":
             print(f"Stopped cleanly ({results[-1].reason}): run this notebook again to go on where it stopped.")

@@ -38,6 +38,14 @@ def test_grid_scales_follow_the_kind_of_value(tasks):
     assert all(tick == int(tick) for tick in panel(figure, "stable_rank").get_yticks())
 
 
+def test_a_loss_that_reaches_zero_keeps_its_scale(tasks):
+    tasks["loss_after"] = 10.0 ** -tasks["task"] * (tasks["task"] < 5)
+    figure = dashboard_grid(tasks)
+    assert panel(figure, "loss").get_yscale() == "log"
+    figure.canvas.draw()
+    assert panel(figure, "loss").get_ylim()[0] == pytest.approx(1e-4, rel=0.9)
+
+
 def test_grid_bands_only_where_seeds_differ_in_number(tasks):
     single = dashboard_grid(tasks[tasks["seed"] == 0], metrics=["eff_rank"], phases=["before"])
     several = dashboard_grid(tasks, metrics=["eff_rank"], phases=["before"])

@@ -82,6 +82,7 @@ def test_sensitivity_is_a_line_per_method_over_the_values(tasks):
     assert table.loc[("sgd", 1.0), "error"] == pytest.approx(0.01)
     ax = sensitivity(swept, values).axes[0]
     assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.01", "0.1", "1"]
     assert [line.get_label() for line in ax.get_lines()] == ["sassha", "sassha + sdp", "sgd"]
     np.testing.assert_allclose(ax.get_lines()[0].get_xdata(), [0.01, 0.1, 1.0])
     with pytest.raises(UserError, match="two values"):

@@ -166,10 +166,11 @@ def at_least(ax: Axes, span: float) -> None:
 
 
 def value_axis(ax: Axes) -> None:
-    """A logarithmic y axis where positive values span more than two decades."""
+    """A logarithmic y axis where values span more than two decades and none is negative; zeros lie at its bottom."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.get_lines()] or [np.empty(0)])
     values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() > 100 * values.min():
+    positive = values[values > 0]
+    if len(positive) and values.min() >= 0 and positive.max() > 100 * positive.min():
         ax.set_yscale("log")
     else:
         ax.ticklabel_format(axis="y", useOffset=False)

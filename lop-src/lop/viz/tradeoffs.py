@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullLocator
 
 from lop.results import Results
 from lop.utils.errors import UserError
@@ -20,6 +21,8 @@ from lop.viz.style import (
     styled,
 )
 from lop.viz.summary import first_moves, seconds_per_task, sensitivity_table
+
+MOST_TICKS = 10  # values of a setting up to which each has its tick
 
 
 @styled
@@ -79,6 +82,10 @@ def sensitivity(
             ax.fill_between(one["value"], low, high, color=style["color"], alpha=0.18, linewidth=0)
     if (table["value"] > 0).all():
         ax.set_xscale("log")
+    tried = np.sort(table["value"].unique())
+    if len(tried) <= MOST_TICKS:
+        ax.set_xticks(tried, [f"{value:g}" for value in tried])
+        ax.xaxis.set_minor_locator(NullLocator())
     if fraction:
         percent_axis(ax.yaxis)
     ax.set(xlabel=setting, ylabel=f"{name}, {measure}")
