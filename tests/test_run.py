@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from generated_data import write_cifar
 
 from lop import checkpoint
 from lop.experiment import make_config
@@ -177,3 +178,24 @@ def test_small_nets_run_in_one_thread_and_the_process_keeps_its_own(tmp_path, mo
         run(small_config(tmp_path / str(len(seen)), **overrides))
     assert seen == [1, 2, 3]
     assert torch.get_num_threads() == 2
+
+
+def test_progress_ends_at_its_end_where_tasks_grow(tmp_path):
+    seen = []
+
+    class Recorder:
+        def update(self, task, num_tasks, step, steps, performance):
+            seen.append((step, steps))
+
+        def close(self):
+            pass
+
+    write_cifar(tmp_path / "cifar", train=20, test=4)
+    sizes = {"num_tasks": 3, "epochs": 2, "batch_size": 25, "validation_per_class": 5, "verify": False}
+    settings = {f"benchmark.{name}": value for name, value in {**sizes, "dataset": str(tmp_path / "cifar")}.items()}
+    settings |= {"run.results_dir": str(tmp_path), "run.diagnostics": False, "run.device": "cpu"}
+    config = make_config(benchmark="incremental_cifar", optimizer="sgd", overrides={**settings, "net.name": "mlp"})
+    run(config, Recorder(), summaries=False)
+    assert seen[-1] == (36, 36)  # two epochs of 75, 150 and 225 images
+    assert seen[0][1] == 3 * 6  # as if all tasks were like the first
+    assert all(step <= steps for step, steps in seen)

@@ -182,13 +182,14 @@ class Loop:
         self.folder.tables["online"].append([row])
         position["bin"] += 1
         if self.progress:
-            per_task = task.epochs * task.steps_per_epoch
+            before = position["total"] - position["epoch"] * task.steps_per_epoch - position["step"]
+            left = (self.stream.num_tasks - task.index) * task.epochs * task.steps_per_epoch  # if all are as long
             name = "loss" if math.isnan(summary["accuracy"]) else "accuracy"
             self.progress.update(
                 task.index,
                 self.stream.num_tasks,
                 position["total"],
-                max(per_task * self.stream.num_tasks, position["total"]),
+                before + left,
                 f"{name} {summary[name]:.3f}",
             )
         return self._check_divergence(task, None if bad is None else started + bad)

@@ -87,7 +87,8 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
     labels, names = list(dict.fromkeys(layers["label"])), _layer_names(layers)
     lookup(METRICS, metric, "metric")
     shown = short_label(metric)
-    height = 0.9 + len(labels) * (0.75 + 0.3 * len(names))
+    row = 0.3 if len(names) <= 6 else 0.17  # inches
+    height = 0.9 + len(labels) * (0.75 + row * len(names))
     figure, axes = new_figure(len(labels), 1, height=height, sharex=True)
     values = layers[metric].to_numpy(dtype=float)
     finite = values[np.isfinite(values)]
@@ -104,7 +105,7 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
         ax.tick_params(axis="x", rotation=0)
         _thin_ticks(ax, list(cells.columns))
     axes[-1, 0].set_xlabel("Task")
-    bar = figure.colorbar(axes[0, 0].collections[0], ax=list(axes[:, 0]), label=shown)
+    bar = figure.colorbar(axes[0, 0].collections[0], ax=list(axes[:, 0]), label=shown, aspect=5 * height)
     if is_fraction(metric):
         percent_axis(bar.ax.yaxis)
     bar.outline.set_visible(False)

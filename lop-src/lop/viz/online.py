@@ -1,5 +1,6 @@
 """Figures of online performance: what the learner predicted before each update."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -102,7 +103,8 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
     column, name, fraction = performance(online, prefix="")
     chosen = chosen_tasks(online["task"], tasks)
     labels = list(dict.fromkeys(online["label"]))
-    columns = min(3, len(labels))
+    longest = max(len(word) for label in labels for word in label.split())
+    columns = min(3 if longest <= 22 else 2, len(labels))  # titles must not run into each other
     rows = -(-len(labels) // columns)
     figure, axes = new_figure(rows, columns, height=3.6 * rows, sharex=True, sharey=True)
     online = online.sort_values("bin")
@@ -112,7 +114,7 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
             one = online[(online["label"] == label) & (online["task"] == task)]
             if not one.empty:
                 draw_mean(ax, one, "seen", column, label=f"task {task}", **style)
-        ax.set_title(label)
+        ax.set_title(textwrap.fill(label, 72 // columns, break_long_words=False))
         ax.locator_params(axis="x", nbins=9 // columns + 2)
         if fraction:
             percent_axis(ax.yaxis)
