@@ -28,6 +28,7 @@ from lop.nets.resnet import ResNet18
 from lop.optimizers import ClosureOptimizer, get_optimizer, optimizer_options
 from lop.optimizers.kfac import KFAC
 from lop.optimizers.kfac_factors import invert_factors
+from lop.optimizers.multi_tensor import Signs
 from lop.utils.seeding import make_generator
 
 CYCLE = 10
@@ -89,8 +90,9 @@ class Case:
     def memory(self) -> tuple[float, float]:
         """(held between steps, most within a refresh step beyond that), over the parameters' bytes."""
         size = sum(p.numel() * p.element_size() for p in self.net.parameters())
-        held = sum(t.numel() * t.element_size() for t in _tensors(self.optimizer.state))
-        held += sum(t.numel() * t.element_size() for t in vars(self.optimizer).get("_kept_workspace", {}).values())
+        kept = {k: v for k, v in vars(self.optimizer).items() if k.startswith("_kept_")}
+        storages = {t.untyped_storage() for t in _tensors([self.optimizer.state, kept])}
+        held = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
         return held / size, self._peak_bytes() / size
 
     def _peak_bytes(self) -> float:
@@ -112,9 +114,11 @@ class Case:
 def _tensors(state: object):
     if isinstance(state, Tensor):
         yield state
-    elif isinstance(state, dict):
-        for value in state.values():
+    elif isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
             yield from _tensors(value)
+    elif isinstance(state, Signs):
+        yield from _tensors(vars(state))
 
 
 def bare_sgd(net_name: str, device: str) -> Callable[[], None]:

@@ -57,6 +57,15 @@ def test_random_signs(shapes):
     assert (covariance - torch.eye(draws.shape[1], dtype=torch.float64)).abs().max() < 5.5 / 2000**0.5
 
 
+def test_kept_memory_changes_no_draw():
+    like = [torch.zeros(70, 3), torch.zeros(()), torch.zeros(129, dtype=torch.float64)]
+    fresh, again, kept = make_generator(0, "test"), make_generator(0, "test"), {}
+    for _ in range(3):
+        for one, other in zip(random_signs(like, fresh), random_signs(like, again, kept), strict=True):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["adahessian", "sophiah", "sophiag", "sassha", "msassha"])
 @pytest.mark.parametrize("lazy", [1, 4])
 def test_refreshed_exactly_on_schedule(name, lazy, monkeypatch):

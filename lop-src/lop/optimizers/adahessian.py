@@ -6,15 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators, step_numbers
-from lop.optimizers.multi_tensor import Number, add_quotient, scale
-
-
-def _spatial_mean(diagonal: Tensor) -> Tensor:
-    """abs(diagonal), of a convolution's kernel averaged over its positions."""
-    if diagonal.ndim not in (3, 4):
-        return diagonal.abs_()
-    return diagonal.abs_().mean(dim=tuple(range(2, diagonal.ndim)), keepdim=True).expand_as(diagonal)
+from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, add_preconditioned, advance_weights, step_numbers
+from lop.optimizers.multi_tensor import Number, scale
 
 
 class AdaHessian(CurvatureOptimizer):
@@ -81,15 +74,16 @@ class AdaHessian(CurvatureOptimizer):
             state[WEIGHT] = torch.full_like(param, 1 - beta2 ** state["step"])
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
-        for p, d in zip(params, diagonal, strict=True):
-            state = self.state[p]
-            if not state:
-                state["step"] = 0
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["step"] = 0
                 for name in ("exp_avg", "exp_avg_sq", "diagonal_sq"):
-                    state[name] = torch.zeros_like(p)
-            if self._group_of(p)["spatial_averaging"]:
-                d = _spatial_mean(d)
-            torch.mul(d, d, out=state["diagonal_sq"])
+                    self.state[p][name] = torch.zeros_like(p)
+        for group, _, members, estimates in self._cohorts(params, diagonal):
+            for p, d in zip(members, estimates, strict=True):
+                if group["spatial_averaging"] and d.ndim in (3, 4):
+                    d = d.abs_().mean(dim=tuple(range(2, d.ndim)), keepdim=True).expand_as(d)
+                torch.mul(d, d, out=self.state[p]["diagonal_sq"])
 
 
 def _update(
@@ -107,7 +101,7 @@ def _update(
     decay: bool,
     refreshed: bool = False,
 ) -> None:
-    *weights, denominator = rest  # weights: only of parameters with reset entries
+    *weights, scratch = rest  # weights: only of parameters with reset entries
     beta1, beta2 = betas
     if decay:
         scale(params, keep)
@@ -115,5 +109,5 @@ def _update(
     torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
     for weight in weights:
         advance_weights(weight, beta2, 1, refreshed=refreshed)
-    denominators(exp_avg_sq, exponent, eps, *(weights or [None]), denominator)
-    add_quotient(params, exp_avg, denominator, -step_size)
+    options = {"exponent": exponent, "eps": eps, "step_size": step_size}
+    add_preconditioned(params, exp_avg, exp_avg_sq, *(weights or [None]), scratch, **options)

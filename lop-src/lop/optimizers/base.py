@@ -6,7 +6,6 @@
 (`torch.autograd.grad`), as often and to the order it needs. Nothing goes through `.grad`, no graph outlives the step.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
@@ -14,26 +13,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 
-from lop.optimizers.multi_tensor import clip_by_global_norm
+from lop.optimizers.multi_tensor import clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_at_least, check_group
+from lop.optimizers.saving import SavedOptimizer
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
 Closure = Callable[[], Tensor]
-
-# What torch, its schedulers and a step keep on an optimizer instance; a copy builds its own.
-_NOT_COPIED = ("_kept_workspace", "_opt_called", "_optimizer_", "_zero_grad_profile_name", "_warned_capturable")
-
-
-def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
-    """What a copy of an optimizer needs; torch's own copying keeps only the groups and the state.
-
-    A scheduler wraps `step` of the instance: taken along, the copy's `step` would step the original.
-    """
-    attributes = vars(optimizer).items()
-    return {k: v for k, v in attributes if not k.startswith(_NOT_COPIED) and k != "step"}
 
 
 class Pass(NamedTuple):
@@ -44,7 +31,7 @@ class Pass(NamedTuple):
     grads: list[Tensor]
 
 
-class ClosureOptimizer(Optimizer):
+class ClosureOptimizer(SavedOptimizer):
     """Base of all optimizers. A subclass implements `_apply(params, grads)`, and more where it needs more.
 
     A step is two halves: `_evaluate(closure)` differentiates the loss where the parameters are now, `_apply` moves
@@ -165,15 +152,12 @@ class ClosureOptimizer(Optimizer):
         return clipped
 
     def _workspace(self, params: Sequence[Tensor]) -> list[Tensor]:
-        """One tensor like each parameter, with undefined values, for use within the step.
+        """One tensor like each parameter, with undefined values, for use within the step; kept from step to step."""
+        return scratch_like(params, self._kept("workspace"))
 
-        Kept from step to step, as the page faults of fresh memory cost more than what is computed in it.
-        """
-        kept = self.__dict__.setdefault("_kept_workspace", {})
-        for p in params:
-            if p not in kept or kept[p].dtype != p.dtype or kept[p].device != p.device:
-                kept[p] = torch.empty_like(p)
-        return [kept[p] for p in params]
+    def _kept(self, name: str) -> dict:
+        """What this instance keeps from step to step to be faster, and can do without: not saved, not copied."""
+        return self.__dict__.setdefault(f"_kept_{name}", {})
 
     @contextmanager
     def _perturbed(self, params: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
@@ -264,54 +248,3 @@ class ClosureOptimizer(Optimizer):
             for name in self.moments:
                 if name in state:
                     state[name].mul_(factor)
-
-    # ------------------------------------------------------------------ save, restore, copy
-
-    def state_dict(self) -> dict[str, Any]:
-        """As in torch, plus the number of steps and the state of the probe generator."""
-        generator = {"device": self.generator.device.type, "state": self.generator.get_state()}
-        return super().state_dict() | {"steps": self.steps, "generator": generator}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self._restore_dtypes(state_dict)
-        self.steps = state_dict["steps"]
-        saved = state_dict["generator"]
-        if saved["device"] == self.generator.device.type:
-            self.generator.set_state(saved["state"].cpu())
-        else:
-            warnings.warn(
-                f"optimizer state was saved on {saved['device']} and is loaded on {self.generator.device.type}: "
-                "the probes continue with other random numbers",
-                stacklevel=2,
-            )
-
-    def _restore_dtypes(self, state_dict: dict[str, Any]) -> None:
-        """torch casts loaded state to the parameter's dtype; what was kept more precisely must stay so."""
-        ours = [p for group in self.param_groups for p in group["params"]]
-        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        for p, i in zip(ours, ids, strict=True):
-            for name, value in state_dict["state"].get(i, {}).items():
-                self.state[p][name] = _like_saved(self.state[p][name], value)
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = own_attributes(self)
-        generator = own.pop("generator")
-        return super().__getstate__() | own | {"_generator": (generator.device, generator.get_state())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        if "_generator" in state:
-            device, values = state.pop("_generator")
-            self.generator = torch.Generator(device=device)
-            self.generator.set_state(values)
-        super().__setstate__(state)
-
-
-def _like_saved(loaded: Any, saved: Any) -> Any:
-    """The loaded value where it has the saved one's dtypes, else the saved one on the loaded one's device."""
-    if isinstance(saved, Tensor):
-        return loaded if loaded.dtype == saved.dtype else saved.to(loaded.device)
-    if isinstance(saved, dict):
-        return {key: _like_saved(loaded[key], value) for key, value in saved.items()}
-    return loaded

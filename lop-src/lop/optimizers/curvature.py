@@ -8,18 +8,35 @@ from torch import Tensor, nn
 
 from lop.optimizers.base import Closure, ClosureOptimizer, Pass
 from lop.optimizers.compiled import run_compiled
-from lop.optimizers.multi_tensor import Number, Tensors, add_number, blocks, power, random_signs
+from lop.optimizers.multi_tensor import (
+    Number,
+    Signs,
+    Tensors,
+    add_number,
+    add_quotient,
+    add_root_quotient,
+    blocks,
+    can_fuse,
+    power,
+    random_signs,
+    scratch_like,
+)
 from lop.optimizers.options import check_count
 from lop.utils.errors import UserError
 
 
 def hutchinson_diagonal(
-    params: Sequence[Tensor], grads: Sequence[Tensor], generator: torch.Generator, n_samples: int = 1
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    generator: torch.Generator,
+    n_samples: int = 1,
+    kept: dict[tuple, Signs] | None = None,
 ) -> list[Tensor]:
     """Unbiased estimate of the Hessian's diagonal: the mean over `n_samples` of z * Hz, z of random signs.
 
     params, grads: parameters and their gradients, differentiable (`create_graph=True`). Returns tensors shaped like
     the parameters; zeros where the gradient does not depend on a parameter. Frees the graph of `grads`.
+    kept: holds memory, that of the estimate included, for the next call.
     Raises UserError when no gradient depends on any parameter. Hutchinson (1990); Bekas et al. (2007).
     """
     curved = [i for i, g in enumerate(grads) if g.requires_grad]
@@ -30,7 +47,7 @@ def hutchinson_diagonal(
         )
     total = None
     for sample in range(n_samples):
-        signs = random_signs(params, generator)
+        signs = random_signs(params, generator, kept if n_samples == 1 else None)
         products = torch.autograd.grad(
             [grads[i] for i in curved],
             params,
@@ -86,7 +103,8 @@ class CurvatureOptimizer(ClosureOptimizer):
         if not self.refresh_due:
             return self._differentiate(closure)
         loss, params, grads = self._differentiate(closure, create_graph=True)
-        self._refresh(params, hutchinson_diagonal(params, grads, self.generator, self.n_samples))
+        kept = self._kept("probes")
+        self._refresh(params, hutchinson_diagonal(params, grads, self.generator, self.n_samples, kept))
         return Pass(loss, params, [g.detach() for g in grads])
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
@@ -96,11 +114,12 @@ class CurvatureOptimizer(ClosureOptimizer):
     def _ready(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Clipped, without the parameters that wait for their first curvature estimate; counts the others' step."""
         grads = self._clipped(params, grads)
-        if not all(self.state[p] for p in params):
-            known = [(p, g) for p, g in zip(params, grads, strict=True) if self.state[p]]
+        states = [self.state[p] for p in params]
+        if not all(states):
+            known = [(p, g) for p, g, state in zip(params, grads, states, strict=True) if state]
             params, grads = [p for p, _ in known], [g for _, g in known]
-        for p in params:
-            self.state[p]["step"] += 1
+        for state in filter(None, states):
+            state["step"] += 1
         return params, grads
 
     def _columns(self, params: list[Tensor], *names: str) -> list[list[Tensor]]:
@@ -120,8 +139,9 @@ class CurvatureOptimizer(ClosureOptimizer):
         if self.compile:
             run_compiled(update, columns, numbers, options)
             return
+        kept = self._kept("scratch")
         for piece in blocks(*columns):
-            update(*piece, **numbers, **options)
+            update(*piece, scratch_like(piece[0], kept), **numbers, **options)
 
 
 WEIGHT = "curvature_weight"
@@ -131,8 +151,8 @@ near 0 by a correction near 1, and the reset entries would take steps many order
 
 
 def step_numbers(group: dict[str, Any], step: int, scale: float) -> dict[str, float]:
-    """What an update with a bias-corrected momentum, divided by `denominators` that are `scale` times too large,
-    needs of the step: what weight decay leaves, the eps to add and the step size."""
+    """What a bias-corrected momentum, divided by a power of the curvature that is `scale` times too large, needs of
+    the step: what weight decay leaves, the eps to add and the step size."""
     lr, beta1 = group["lr"], group["betas"][0]
     return {
         "keep": 1 - lr * group["weight_decay"],
@@ -148,14 +168,28 @@ def advance_weights(weights: Tensors, beta2: float, steps: int, *, refreshed: bo
         weight.copy_(torch.where(weight > 0, 1 - (1 - weight) * beta2**steps, started))
 
 
-def denominators(curvature: Tensors, exponent: float, eps: Number, weights: Tensors | None, out: Tensors) -> None:
-    """out = curvature^exponent + eps. With a bias correction c of the curvature, give eps * c^exponent: the result
-    is then c^exponent times too large.
+def add_preconditioned(
+    params: Tensors,
+    directions: Tensors,
+    curvature: Tensors,
+    weights: Tensors | None,
+    scratch: Tensors,
+    *,
+    exponent: float,
+    eps: Number,
+    step_size: Number,
+) -> None:
+    """params -= step_size * directions / (curvature^exponent + eps).
 
-    weights: the corrections of single entries; an entry of weight 0 has no curvature yet, and gets an infinite
-    denominator: it waits.
+    With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent. weights: the
+    corrections of single entries; an entry of weight 0 has no curvature yet, and waits.
     """
+    plain = weights is None and not isinstance(eps, Tensor)
+    if plain and exponent == 0.5 and can_fuse(params, directions, curvature):
+        add_root_quotient(params, directions, curvature, -step_size, eps, scratch)
+        return
     if weights is not None:
         curvature = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, weights, strict=True)]
-    power(curvature, exponent, out)
-    add_number(out, eps)
+    power(curvature, exponent, scratch)
+    add_number(scratch, eps)
+    add_quotient(params, directions, scratch, -step_size)

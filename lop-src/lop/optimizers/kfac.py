@@ -137,7 +137,7 @@ class KFAC(ClosureOptimizer):
             if self.adapt_damping:
                 length = self._group_of(done.layer.weight)["lr"] * scale
                 predicted = predicted - length * (1 - length / 2) * direction.inner(done)
-            self._move(done.layer, direction, scale)
+            self._move(done.layer, direction.scaled(scale))
         for p, g in rest:
             group = self._group_of(p)
             p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(g * (group["lr"] * scale))
@@ -150,16 +150,12 @@ class KFAC(ClosureOptimizer):
             return torch.ones_like(norm)
         return (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
 
-    def _move(self, layer: nn.Module, direction: Direction, scale: Tensor) -> None:
+    def _move(self, layer: nn.Module, direction: Direction) -> None:
         features = layer.weight[0].numel()
-        group = self._group_of(layer.weight)
-        direction.add_to(
-            layer.weight, slice(0, features), 1 - group["lr"] * group["weight_decay"], -group["lr"] * scale
-        )
-        if layer.bias is not None:
-            group = self._group_of(layer.bias)
-            keep = 1 - group["lr"] * group["weight_decay"]
-            direction.add_to(layer.bias.unsqueeze(1), slice(features, None), keep, -group["lr"] * scale)
+        for p, columns in ((layer.weight, slice(0, features)), (layer.bias, features)):
+            if p is not None:
+                group = self._group_of(p)
+                direction.add_to(p, columns, 1 - group["lr"] * group["weight_decay"], -group["lr"])
 
     def _adapt(self, ratio: Tensor | float) -> None:
         """Less damping where the quadratic model predicts the change of the loss well, more where it does not."""

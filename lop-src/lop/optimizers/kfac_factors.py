@@ -32,7 +32,7 @@ class Direction(NamedTuple):
     def norm_sq(self) -> Tensor:
         if self.left is None:
             return torch.sum(self.right * self.right)
-        return torch.sum((self.left @ self.left.T) * (self.right @ self.right.T))
+        return torch.dot((self.left @ self.left.T).flatten(), (self.right @ self.right.T).flatten())
 
     def inner(self, done: LayerPass) -> Tensor:
         """<gradient, this>."""
@@ -40,13 +40,22 @@ class Direction(NamedTuple):
             return torch.sum(done.gradient * self.right)
         return torch.sum((done.outputs @ self.left.T) * (done.inputs @ self.right.T))
 
-    def add_to(self, target: Tensor, columns: slice, keep: float, scale: Tensor) -> None:
-        """target = keep * target + scale * (these columns), in place. target: (units, columns), or that many."""
-        right = self.right[:, columns]
+    def scaled(self, factor: Tensor) -> "Direction":
         if self.left is None:
-            target.mul_(keep).add_((right * scale).to(target.dtype).reshape(target.shape))
-        else:  # the side with a column per unit is the smaller one to scale where it matters, in wide first layers
-            target.addmm_((self.left.T * scale).to(target.dtype), right.to(target.dtype), beta=keep)
+            return Direction(None, self.right * factor)
+        return Direction(self.left * factor, self.right)
+
+    def add_to(self, target: Tensor, columns: slice | int, keep: float, length: float) -> None:
+        """target = keep * target + length * (these columns, or this column), in place."""
+        right = self.right[:, columns].to(target.dtype)
+        if self.left is None:
+            target.mul_(keep).add_(right.view_as(target), alpha=length)
+            return
+        left = self.left.to(target.dtype).T
+        if target.ndim == 1:
+            target.addmv_(left, right, beta=keep, alpha=length)
+        else:
+            target.addmm_(left, right, beta=keep, alpha=length)
 
 
 def new_state(done: LayerPass, damping: float) -> dict[str, Any]:

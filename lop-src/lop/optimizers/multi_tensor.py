@@ -4,8 +4,10 @@ Every reduction over the parameters lives here under a name, so that a stacked c
 replace it in one place.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -15,41 +17,48 @@ BLOCK = 131_072
 
 Tensors = Sequence[Tensor]
 
+_SLOWEST = math.nextafter(1.0, 0.0)
+
 Number = float | Tensor
 """A scalar that changes from step to step: in a compiled update a 0-d tensor, which is no constant of the kernel."""
 
 
-def blocks(*columns: Tensors) -> Iterator[tuple[list[Tensor], ...]]:
+def blocks(*columns: Tensors) -> Iterator[tuple[Tensors, ...]]:
     """Cut parallel lists of equally shaped tensors into pieces for a chain of elementwise in-place operations.
 
-    Every piece has one more list at its end: scratch tensors for intermediate results, with undefined values.
     On the CPU large tensors are cut into blocks of `BLOCK` elements, so that each operation of the chain finds its
-    operands in the cache, and all blocks share their scratch (fresh memory costs page faults, more than arithmetic);
-    small tensors go together. On other devices, one piece: their multi-tensor kernels want everything at once.
-    Tensors that are not contiguous stay whole.
+    operands in the cache; small tensors go together. On other devices, one piece: their multi-tensor kernels want
+    everything at once. Tensors that are not contiguous stay whole.
     """
     first = columns[0]
     if first and first[0].device.type == "cpu" and any(t.numel() > BLOCK for t in first):
         together: list[tuple[Tensor, ...]] = []
-        scratch = first[0].new_empty(0)
         for row in zip(*columns, strict=True):
             if row[0].numel() <= BLOCK:
                 together.append(row)
             elif all(t.is_contiguous() for t in row):
-                if scratch.dtype != row[0].dtype or not scratch.numel():
-                    scratch = row[0].new_empty(BLOCK)
                 for piece in zip(*(t.view(-1).split(BLOCK) for t in row), strict=True):
-                    yield *([t] for t in piece), [scratch[: piece[0].numel()]]
+                    yield tuple([t] for t in piece)
             else:
-                yield *([t] for t in row), [torch.empty_like(row[0])]
+                yield tuple([t] for t in row)
         if together:
-            yield from _whole(*zip(*together, strict=True))
+            yield tuple(zip(*together, strict=True))
     elif first:
-        yield from _whole(*columns)
+        yield columns
 
 
-def _whole(*columns: Tensors) -> Iterator[tuple[list[Tensor], ...]]:
-    yield *(list(column) for column in columns), [torch.empty_like(t) for t in columns[0]]
+def scratch_like(tensors: Tensors, kept: dict[tuple, Tensor]) -> list[Tensor]:
+    """Tensors like the given ones for intermediate results, with undefined values, from `kept` where it has them.
+
+    Fresh memory costs page faults, more than the arithmetic done in it.
+    """
+    scratch = []
+    for i, t in enumerate(tensors):
+        key = i, t.shape, t.dtype, t.device
+        if key not in kept:
+            kept[key] = torch.empty_like(t)
+        scratch.append(kept[key])
+    return scratch
 
 
 def global_norm(tensors: Tensors) -> Tensor:
@@ -117,23 +126,80 @@ def add_quotient(tensors: Tensors, numerators: Tensors, denominators: Tensors, f
         torch._foreach_addcdiv_(tensors, numerators, denominators, value=factor)
 
 
-@cache
-def _sign_table(device: torch.device) -> Tensor:
-    """(256, 8): the bits of every byte as -1 and +1."""
-    bits = torch.arange(256, device=device).unsqueeze(1) >> torch.arange(8, device=device)
-    return (bits & 1).float().mul_(2).sub_(1)
+def can_fuse(*columns: Tensors) -> bool:
+    """Whether `add_root_quotient` takes these tensors: its kernel reads memory in order, and needs a CPU or a GPU."""
+    first = columns[0][0]
+    return (
+        first.dtype in (torch.float32, torch.float64)
+        and first.device.type in ("cpu", "cuda")
+        and all(map(Tensor.is_contiguous, chain(*columns)))
+    )
 
 
-def random_signs(like: Tensors, generator: torch.Generator) -> list[Tensor]:
-    """Rademacher probes: independent -1/+1 with probability 1/2, shaped and typed like the given tensors.
+def add_root_quotient(
+    tensors: Tensors, numerators: Tensors, squares: Tensors, factor: float, eps: float, scratch: Tensors
+) -> None:
+    """tensors += factor * numerators / (sqrt(squares) + eps), in one pass over the memory instead of six.
 
-    One bit of randomness per entry, expanded through a table: far cheaper than one draw per entry.
+    This is torch's fused Adam kernel after infinitely many steps without a gradient, where its bias corrections are 1
+    and its averages, of the slowest decay below 1, keep their values. scratch: what it takes for gradients.
     """
-    sizes = [t.numel() for t in like]
-    total = sum(sizes)
-    words = torch.empty((total + 63) // 64, dtype=torch.int64, device=generator.device)
-    words.random_(-(2**63), None, generator=generator)
-    signs = _sign_table(words.device).index_select(0, words.view(torch.uint8).int()).view(-1)[:total]
-    return [
-        part.view(t.shape).to(device=t.device, dtype=t.dtype) for part, t in zip(signs.split(sizes), like, strict=True)
-    ]
+    torch._foreach_zero_(scratch)
+    steps = [_infinity(tensors[0].device)] * len(tensors)
+    torch._fused_adam_(
+        tensors,
+        scratch,
+        numerators,
+        squares,
+        [],
+        steps,
+        lr=-factor,
+        beta1=_SLOWEST,
+        beta2=_SLOWEST,
+        weight_decay=0.0,
+        eps=eps,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+@cache
+def _infinity(device: torch.device) -> Tensor:
+    return torch.tensor(math.inf, device=device)
+
+
+class Signs:
+    """Rademacher probes, in memory that every draw overwrites: independent -1/+1 with probability 1/2.
+
+    One bit of randomness per entry, moved to where a float32 has its sign: far cheaper than one draw per entry.
+    """
+
+    def __init__(self, like: Tensors, device: torch.device):
+        sizes = [t.numel() for t in like]
+        self._words = torch.empty((sum(sizes) + 63) // 64, dtype=torch.int64, device=device)
+        self._signs = torch.empty(2 * len(self._words), 32, device=device)
+        self._shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
+        parts = self._signs.view(-1)[: sum(sizes)].split(sizes)
+        self._parts = [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
+
+    def draw(self, generator: torch.Generator) -> list[Tensor]:
+        """float32 tensors shaped like those given to the constructor."""
+        self._words.random_(-(2**63), None, generator=generator)
+        words = self._words.view(torch.int32).unsqueeze(1)
+        torch.bitwise_left_shift(words, self._shifts, out=self._signs.view(torch.int32))
+        torch.copysign(torch.ones((), device=words.device), self._signs, out=self._signs)
+        return list(self._parts)
+
+
+def random_signs(like: Tensors, generator: torch.Generator, kept: dict[tuple, Signs] | None = None) -> list[Tensor]:
+    """`Signs` shaped and typed like the given tensors. kept: holds their memory for the next call."""
+    shapes = tuple(t.shape for t in like)
+    signs = (kept or {}).get(shapes)
+    if signs is None:
+        signs = Signs(like, generator.device)
+        if kept is not None:
+            kept[shapes] = signs
+    drawn = signs.draw(generator)
+    if all(t.dtype == torch.float32 and t.device == generator.device for t in like):
+        return drawn
+    return [part.to(device=t.device, dtype=t.dtype) for part, t in zip(drawn, like, strict=True)]

@@ -28,11 +28,11 @@ def ascent(
         torch._foreach_mul_(out, scale)
         torch._foreach_add_(out, params)
         return
-    scale = rho / (global_norm(directions) + 1e-12)
-    if scale.is_cuda:
+    length = global_norm(directions).add_(1e-12)
+    if length.is_cuda:
         torch._foreach_copy_(out, directions)
-        torch._foreach_mul_(out, scale)
+        torch._foreach_mul_(out, rho / length)
         torch._foreach_add_(out, params)
     else:
         for p, g, target in zip(params, directions, out, strict=True):
-            torch.addcmul(p, g, scale, out=target)
+            torch.addcdiv(p, g, length, value=rho, out=target)

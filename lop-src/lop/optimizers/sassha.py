@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure
-from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, advance_weights, denominators, step_numbers
-from lop.optimizers.multi_tensor import Number, add_quotient, blocks, scale
+from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, add_preconditioned, advance_weights, step_numbers
+from lop.optimizers.multi_tensor import Number, blocks, scale
 from lop.optimizers.options import check_at_least
 from lop.optimizers.perturbation import ascent
 from lop.optimizers.schedules import Schedule, Shape
@@ -97,7 +97,7 @@ class Sassha(CurvatureOptimizer):
         for group, (step, _, _), members, estimates in self._cohorts(params, diagonal):
             beta2 = group["betas"][1]
             hessians, *weights = self._columns(members, "hessian")
-            for hessian, d, _ in blocks(hessians, estimates):
+            for hessian, d in blocks(hessians, estimates):
                 torch._foreach_abs_(d)
                 torch._foreach_lerp_(hessian, d, 1 - beta2)
             for weight in weights:
@@ -154,9 +154,9 @@ def _update(
     exponent: float,
     decay: bool,
 ) -> None:
-    *weights, denominator = rest  # weights: only of parameters with reset entries
+    *weights, scratch = rest  # weights: only of parameters with reset entries
     if decay:
         scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    denominators(hessian, exponent, eps, *(weights or [None]), denominator)
-    add_quotient(params, exp_avg, denominator, -step_size)
+    options = {"exponent": exponent, "eps": eps, "step_size": step_size}
+    add_preconditioned(params, exp_avg, hessian, *(weights or [None]), scratch, **options)

@@ -60,7 +60,7 @@ class SophiaH(CurvatureOptimizer):
             if not self.state[p]:
                 self.state[p].update(step=0, exp_avg=torch.zeros_like(p), hessian=torch.zeros_like(p))
         for group, _, members, estimates in self._cohorts(params, diagonal):
-            for hessian, d, _ in blocks([self.state[p]["hessian"] for p in members], estimates):
+            for hessian, d in blocks([self.state[p]["hessian"] for p in members], estimates):
                 torch._foreach_lerp_(hessian, d, 1 - group["betas"][1])
 
     def _scalars(self, state: dict[str, Any]) -> tuple:
@@ -69,17 +69,28 @@ class SophiaH(CurvatureOptimizer):
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
         for group, _, members, gradients in self._cohorts(params, grads):
-            columns = [members, gradients, *self._columns(members, "exp_avg", "hessian")]
+            columns = [members, gradients, *self._columns(members, "exp_avg"), self._divisors(group, members)]
             lr, decay = group["lr"], group["weight_decay"]
-            self._advance(
-                _update,
-                columns,
-                {"keep": 1 - lr * decay, "lr": lr},
-                beta1=group["betas"][0],
-                threshold=group["clip_threshold"],
-                eps=group["eps"],
-                decay=decay != 0,
-            )
+            numbers = {"keep": 1 - lr * decay, "lr": lr}
+            self._advance(_update, columns, numbers, beta1=group["betas"][0], decay=decay != 0)
+
+    def _divisors(self, group: dict[str, Any], members: list[Tensor]) -> list[Tensor]:
+        """clip_threshold * max(h, 0) + eps, kept until h (its tensor, or what that holds) or the options change."""
+        kept = self._kept("divisors")
+        threshold, eps = group["clip_threshold"], group["eps"]
+        found = []
+        for p in members:
+            hessian = self.state[p]["hessian"]
+            source, made_from, divisor = kept.get(p, (None, None, None))
+            now = (hessian._version, threshold, eps)
+            if source is not hessian or made_from != now:
+                divisor = torch.clamp(hessian, min=0, out=torch.empty_like(hessian) if divisor is None else divisor)
+                if threshold != 1:
+                    divisor.mul_(threshold)
+                divisor.add_(eps)
+                kept[p] = hessian, now, divisor
+            found.append(divisor)
+        return found
 
 
 class SophiaG(SophiaH):
@@ -127,26 +138,17 @@ def _update(
     params: list[Tensor],
     grads: list[Tensor],
     exp_avg: list[Tensor],
-    hessian: list[Tensor],
+    divisors: list[Tensor],
     ratio: list[Tensor],
     *,
     keep: Number,
     lr: Number,
     beta1: float,
-    threshold: float,
-    eps: float,
     decay: bool,
 ) -> None:
     if decay:
         scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    torch._foreach_copy_(ratio, hessian)
-    torch._foreach_clamp_min_(ratio, 0.0)
-    if threshold != 1:
-        torch._foreach_mul_(ratio, threshold)
-    torch._foreach_add_(ratio, eps)
-    torch._foreach_reciprocal_(ratio)
-    torch._foreach_mul_(ratio, exp_avg)
-    torch._foreach_clamp_min_(ratio, -1.0)
-    torch._foreach_clamp_max_(ratio, 1.0)
+    for average, divisor, target in zip(exp_avg, divisors, ratio, strict=True):
+        torch.div(average, divisor, out=target).clamp_(-1.0, 1.0)
     add_multiple(params, ratio, -lr)

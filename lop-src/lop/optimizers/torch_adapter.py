@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lop.optimizers.base import Closure, ClosureOptimizer, Pass, own_attributes
+from lop.optimizers.base import Closure, ClosureOptimizer, Pass
 from lop.optimizers.options import check_values
+from lop.optimizers.saving import own_attributes
 from lop.utils.errors import UserError
 
 # Classes whose fused kernel does the same arithmetic in one pass over the memory, on the CPU and the GPU.
