@@ -5,7 +5,9 @@
     python lop-packages/build.py --python 3.10 --platform macosx_11_0_arm64 --output build/mac
 
 pip resolves against stand-ins for the packages that are there already (`kaggle-preinstalled.txt`), of the same name
-and version and without content, so that nothing is bundled twice and nothing asks for a newer numpy or torch.
+and version and without content, so that nothing is bundled twice and nothing asks for a newer numpy or torch. It takes
+conditions like `python_version == "3.12"` to be about the Python it runs on; what is needed on the other one only is
+asked for as well.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
+from email.parser import HeaderParser
 from pathlib import Path
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -27,6 +34,11 @@ HASHES = "SHA256SUMS"
 PYTHONS = ("3.11", "3.12")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 LOCAL = "+preinstalled"  # makes a stand-in win against the real wheel of the same version
+SYSTEMS = {
+    "manylinux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
+    "macosx": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
+    "win": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+}
 TORCH = {"torch", "torchvision"}  # a pair, and as large as everything else together
 
 
@@ -84,23 +96,32 @@ def build(
 ) -> list[Path]:
     """Make the bundle in a new folder that takes the old one's place. Returns its wheels."""
     with tempfile.TemporaryDirectory() as scratch:
-        stand_ins, wheels = Path(scratch, "stand-ins"), Path(scratch, "wheels")
+        scratch = Path(scratch)
+        stand_ins, wheels = scratch / "stand-ins", scratch / "wheels"
         stand_ins.mkdir()
         wheels.mkdir()
         for name, version in present.items():
             write_stand_in(stand_ins, name, version + LOCAL)
-        own = project_wheel(Path(scratch))
-        constraints = Path(scratch, "constraints.txt")
+        own = project_wheel(scratch)
+        constraints = scratch / "constraints.txt"
         constraints.write_text("".join(f"{name}=={version}{LOCAL}\n" for name, version in present.items()))
         for python in pythons:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
             command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", python]
             command += [f"--platform={name}" for name in platforms]
-            command += ["--find-links", str(stand_ins), "-c", str(constraints), "-d", str(wheels)]
-            subprocess.run([*command, f"{own}[{extras}]" if extras else str(own)], check=True)
-        for path in wheels.glob(f"*{LOCAL}-*"):
-            path.unlink()
-        shutil.copy(own, wheels)
+            command += ["--find-links", str(stand_ins), "-c", str(constraints), "-d", str(scratch / python)]
+            wanted = [f"{own}[{extras}]" if extras else str(own)]
+            while True:
+                subprocess.run([*command, *wanted], check=True)
+                more = missing((scratch / python).glob("*.whl"), f"lop[{extras}]", python, platforms)
+                if not more:
+                    break
+                if not set(more) - set(wanted):
+                    raise ValueError(f"pip does not bring {', '.join(more)} for Python {python}")
+                wanted += more
+            for path in (scratch / python).glob("*.whl"):
+                if LOCAL not in path.name:
+                    shutil.copy(path, wheels)
         found = sorted(wheels.glob("*.whl"))
         sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in found]
         (wheels / HASHES).write_text("".join(sums))
@@ -108,6 +129,35 @@ def build(
             shutil.rmtree(output)
         shutil.copytree(wheels, output)
     return sorted(output.glob("*.whl"))
+
+
+def missing(wheels: Iterable[Path], wanted: str, python: str, platforms: Iterable[str]) -> list[str]:
+    """What `wanted` needs on that Python and platform, directly or not, of which there is no wheel."""
+    metadata = {}
+    for path in wheels:
+        with zipfile.ZipFile(path) as wheel:
+            (name,) = [name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+            described = HeaderParser().parsestr(wheel.read(name).decode())
+        metadata[normalised(described["Name"])] = described.get_all("Requires-Dist", [])
+    system = next((values for start, values in SYSTEMS.items() if next(iter(platforms)).startswith(start)), {})
+    there = default_environment() | {"python_version": python, "python_full_version": f"{python}.0"} | system
+    queue, seen, lacking = [Requirement(wanted)], set(), set()
+    while queue:
+        one = queue.pop()
+        key = normalised(one.name), frozenset(one.extras)
+        if key in seen:
+            continue
+        seen.add(key)
+        if key[0] not in metadata:
+            one.marker = None
+            lacking.add(str(one))
+            continue
+        for text in metadata[key[0]]:
+            needed = Requirement(text)
+            contexts = [there | {"extra": extra} for extra in ("", *one.extras)]
+            if needed.marker is None or any(needed.marker.evaluate(context) for context in contexts):
+                queue.append(needed)
+    return sorted(lacking)
 
 
 def write_stand_in(folder: Path, name: str, version: str) -> None:

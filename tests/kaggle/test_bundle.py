@@ -72,6 +72,28 @@ def test_stand_ins_are_wheels_that_pip_takes(tmp_path):
     assert [path.name for path in (tmp_path / "got").iterdir()] == ["some_name-1.2+preinstalled-py3-none-any.whl"]
 
 
+def write_wheel(folder: Path, name: str, *requires: str) -> None:
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n" + "".join(f"Requires-Dist: {r}\n" for r in requires)
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}-1.dist-info/METADATA", text)
+
+
+def test_what_only_the_target_needs_is_asked_for(tmp_path):
+    write_wheel(tmp_path, "lop", "a", 'b[fast]; extra == "rl"', 'c; extra == "docs"')
+    write_wheel(tmp_path, "a", 'new>=3; python_version == "3.99"', 'here; python_version < "3.99"')
+    write_wheel(tmp_path, "b", 'quick; extra == "fast"', 'mac; sys_platform == "darwin"', "A")
+
+    def asked(wanted: str, python: str, platform: str) -> list[str]:
+        return build.missing(tmp_path.glob("*.whl"), wanted, python, [platform])
+
+    assert asked("lop", "3.99", "manylinux_2_28_x86_64") == ["new>=3"]
+    assert asked("lop", "3.12", "manylinux_2_28_x86_64") == ["here"]
+    assert asked("lop[rl]", "3.99", "manylinux_2_28_x86_64") == ["new>=3", "quick"]
+    assert asked("lop[rl]", "3.99", "macosx_11_0_arm64") == ["mac", "new>=3", "quick"]
+    write_wheel(tmp_path, "new")
+    assert asked("lop", "3.99", "manylinux_2_28_x86_64") == []
+
+
 class Client:
     """Stands where the kaggle package talks to its service; keeps what would have been sent."""
 
