@@ -166,12 +166,17 @@ def at_least(ax: Axes, span: float) -> None:
 
 
 def value_axis(ax: Axes) -> None:
-    """A logarithmic y axis where values span more than two decades and none is negative; zeros lie at its bottom."""
+    """A logarithmic y axis where values span more than two decades and none is negative; linear next to zeros."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.get_lines()] or [np.empty(0)])
     values = values[np.isfinite(values)]
     positive = values[values > 0]
     if len(positive) and values.min() >= 0 and positive.max() > 100 * positive.min():
-        ax.set_yscale("log")
+        if values.min() > 0:
+            ax.set_yscale("log")
+        else:
+            least = max(positive.min(), 1e-6 * positive.max())
+            ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(least)), linscale=0.5)
+            ax.set_ylim(bottom=0)
     else:
         ax.ticklabel_format(axis="y", useOffset=False)
 
