@@ -102,3 +102,13 @@ def test_compare_trains_a_demonstration_only_where_there_is_nothing(tmp_path, sh
     assert len(load(folder).runs) == runs
     assert sorted(names["tasks"]["label"].unique()) == ["adahessian", "adam", "sgd"]  # each with its best step size
     assert names["tasks"]["run"].nunique() == 3
+
+
+def test_reinforcement_learning(tmp_path, shown, capsys):
+    tiny = {"benchmark.rollout_steps": 64, "benchmark.epochs": 1, "benchmark.minibatches": 2, "net.hidden": [8, 8]}
+    settings = {"num_tasks": 2, "task_steps": 128, "movie_seconds": 0.1, "overrides": tiny}
+    names = play("reinforcement_learning", results_dir=str(tmp_path), **settings)
+    assert list(names["tasks"]["label"].unique()) == ["std", "sassha_sdp"]
+    assert (names["tasks"]["diverged_step"] == -1).all()
+    assert figures(shown) == 5
+    assert "Hopper" in capsys.readouterr().out
