@@ -185,7 +185,7 @@ def test_a_replaced_unit_starts_anew(build):
     assert (reader.weight[:, unit] == 0).all()
     for p, entries in ((incoming.weight, unit), (incoming.bias, unit), (reader.weight, (slice(None), unit))):
         assert (learner.optimizer.state[p]["exp_avg"][entries] == 0).all()
-        assert (learner.optimizer.state[p]["exp_avg_sq"][entries] == 0).all()
+        assert learner.optimizer.state[p]["exp_avg_sq"][entries].unique().numel() == 1  # the typical one
     assert (cbp._statistics._of(0)[:, :, unit] == 0).all()
 
 

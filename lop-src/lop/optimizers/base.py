@@ -226,9 +226,9 @@ class ClosureOptimizer(SavedOptimizer):
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
         """Forget what was gathered for some entries of a parameter (those of a unit that was replaced).
 
-        mask: bool, broadcastable to `param.shape`; True: reset. Every per-entry state tensor becomes 0 there. Step
-        counts are kept per tensor and stay: a count per entry would cost a pass over memory in every step of every
-        run. First moments so restart with the bias correction of a grown count, i.e. with small steps.
+        mask: bool, broadcastable to `param.shape`; True: reset. Every per-entry state tensor becomes 0 there, or what
+        a subclass says. Step counts are kept per tensor and stay: a count per entry would cost a pass over memory in
+        every step of every run. First moments so restart with the bias correction of a grown count, i.e. small.
         """
         state = self.state.get(param)
         if not state:

@@ -16,6 +16,9 @@ from lop.utils.errors import UserError
 # Classes whose fused kernel does the same arithmetic in one pass over the memory, on the CPU and the GPU.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
+# Averages of squared gradients that a step is divided by (Adam and its kin, RMSprop).
+_SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
+
 # Per-entry state that is no running average of gradients: step sizes (Rprop), averaged parameters (ASGD).
 _NOT_MOMENTS = ("step", "step_size", "ax")
 
@@ -62,8 +65,17 @@ class AdaptedOptimizer(ClosureOptimizer):
         check_values(param_group)
         if hasattr(self, "base"):
             self.base.add_param_group(param_group)
+            self._complete_adagrad()
         else:
             Optimizer.add_param_group(self, param_group)
+
+    def _complete_adagrad(self) -> None:
+        """Older versions of torch make its state in the constructor only, and miss parameters added later."""
+        if isinstance(self.base, torch.optim.Adagrad):
+            for group in self.param_groups:
+                start = group["initial_accumulator_value"]
+                for p in (p for p in group["params"] if not self.state.get(p)):
+                    self.state[p].update(step=torch.tensor(0.0), sum=torch.full_like(p, start))
 
     def _step(self, closure: Closure) -> Tensor:
         if not self.single_pass:
@@ -117,13 +129,22 @@ class AdaptedOptimizer(ClosureOptimizer):
 
     @torch.no_grad()
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
-        """As in the base class. Rprop's step sizes restart at lr; L-BFGS forgets everything, as its history is of
-        all parameters together."""
+        """As in the base class, with exceptions where 0 is not the state of a new entry.
+
+        Second moments become the tensor's mean: with 0 and, in Adam, a grown step count, the first hundreds of steps
+        of a new unit would be 3 to 10 times too large. Rprop's step sizes restart at lr. L-BFGS forgets everything,
+        as its history is of all parameters together.
+        """
         if isinstance(self.base, torch.optim.LBFGS):
             self.state.clear()
             return
-        super().reset_entries(param, mask)
         state = self.state.get(param, {})
+        balanced = "acc_delta" in state  # Adadelta: as much too small above the fraction as below
+        typical = {name: state[name].mean() for name in _SQUARES if name in state and not balanced}
+        super().reset_entries(param, mask)
+        for name, value in typical.items():
+            if state[name].shape == param.shape:
+                state[name].masked_fill_(mask, value)
         if "step_size" in state:
             state["step_size"].masked_fill_(mask, self._group_of(param)["lr"])
 
