@@ -65,17 +65,8 @@ class AdaptedOptimizer(ClosureOptimizer):
         check_values(param_group)
         if hasattr(self, "base"):
             self.base.add_param_group(param_group)
-            self._complete_adagrad()
         else:
             Optimizer.add_param_group(self, param_group)
-
-    def _complete_adagrad(self) -> None:
-        """Older versions of torch make its state in the constructor only, and miss parameters added later."""
-        if isinstance(self.base, torch.optim.Adagrad):
-            for group in self.param_groups:
-                start = group["initial_accumulator_value"]
-                for p in (p for p in group["params"] if not self.state.get(p)):
-                    self.state[p].update(step=torch.tensor(0.0), sum=torch.full_like(p, start))
 
     def _step(self, closure: Closure) -> Tensor:
         if not self.single_pass:
@@ -87,6 +78,8 @@ class AdaptedOptimizer(ClosureOptimizer):
             self._base_step()
 
     def _base_step(self) -> None:
+        if isinstance(self.base, torch.optim.Adagrad):
+            self._complete_adagrad()
         try:
             self.base.step()
         except Exception as error:
@@ -95,6 +88,14 @@ class AdaptedOptimizer(ClosureOptimizer):
             raise UserError(
                 f"{type(self.base).__name__} cannot make a step from the gradients alone: {_one_line(error)}"
             ) from error
+
+    def _complete_adagrad(self) -> None:
+        """Older versions of torch make its state in the constructor only: not for parameters added later, not anew
+        where an intervention has dropped it."""
+        for group in self.param_groups:
+            start = group["initial_accumulator_value"]
+            for p in (p for p in group["params"] if not self.state.get(p)):
+                self.state[p].update(step=torch.tensor(0.0), sum=torch.full_like(p, start))
 
     @contextmanager
     def _gradients_set(self, params: list[Tensor], grads: list[Tensor]) -> Iterator[None]:
