@@ -78,7 +78,8 @@ def values_like(draw, default: Any, wild: bool) -> Any:
     if isinstance(default, str):
         return draw(st.just(default) | words)
     if isinstance(default, list | tuple):
-        return draw(st.lists(st.integers(0, 5) | st.floats(0, 1, allow_subnormal=False), max_size=4) | st.just(list(default)))
+        entries = st.integers(0, 5) | st.floats(0, 1, allow_subnormal=False)
+        return draw(st.lists(entries, max_size=4) | st.just(list(default)))
     return draw(st.none() | numbers | words)
 
 
