@@ -78,6 +78,24 @@ def test_natural_gradient_is_the_exact_block_inverse(batch, penalised):
             torch.testing.assert_close(p, e, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_few_rows_or_the_whole_gradient_make_the_same_step(bias, layout):
+    """A convolution of more units and features than samples times positions is preconditioned row by row."""
+    generator = make_generator(2, "test data")
+    layers = [nn.Conv2d(8, 16, 3, stride=2, bias=bias), nn.Tanh(), nn.Conv2d(16, 12, 2, bias=bias), nn.Flatten()]
+    rowwise = fill(nn.Sequential(*layers, nn.Linear(12, 3)).double()).to(memory_format=layout)
+    whole = copy.deepcopy(rowwise)
+    x = torch.randn(2, 8, 5, 5, generator=generator, dtype=torch.float64)
+    y = torch.tensor([0, 2])
+    for net, more in ((rowwise, 0.0), (whole, 1.0)):
+        optimizer = get_optimizer("kfac", net, lr=LR, T_inv=2, weight_decay=0.1)
+        for _ in range(3):
+            optimizer.step(lambda net=net, more=more: cross_entropy(net(x), y) + (0 * penalty(net) if more else 0))
+    for one, other in zip(rowwise.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_factors_take_in_batches_on_their_schedule():
     net, x, y = net_and_data(8)
     optimizer = get_optimizer("kfac", net, T_cov=3, T_inv=4)

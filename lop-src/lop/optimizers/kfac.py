@@ -186,10 +186,8 @@ class KFAC(ClosureOptimizer):
 
 def _is_implied(layer: nn.Module, calls: list[Call], uses: dict[int, int]) -> bool:
     """Whether the layer's gradient is output gradients x inputs and nothing else, and cheaper to use in that form."""
-    if not isinstance(layer, nn.Linear):
-        return False
     own = all(uses.get(id(p)) == len(calls) for p in (layer.weight, layer.bias) if p is not None)
-    return own and thin(layer, sum(call.inputs.numel() // call.inputs.shape[-1] for call in calls))
+    return own and layer.weight.is_contiguous() and thin(layer, sum(call.rows for call in calls))
 
 
 def _pop_matrix(grad_of: dict[Tensor, Tensor], layer: nn.Module) -> Tensor:

@@ -55,7 +55,7 @@ class Direction(NamedTuple):
         if target.ndim == 1:
             target.addmv_(left, right, beta=keep, alpha=length)
         else:
-            target.addmm_(left, right, beta=keep, alpha=length)
+            target.view(len(target), -1).addmm_(left, right, beta=keep, alpha=length)
 
 
 def new_state(done: LayerPass, damping: float) -> dict[str, Any]:

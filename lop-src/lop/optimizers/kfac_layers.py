@@ -12,11 +12,13 @@ from torch.nn.functional import unfold
 
 
 class Call(NamedTuple):
-    """One call of a layer: its input, and the edge of the graph where its output's gradient arrives."""
+    """One call of a layer: its input, the edge of the graph where its output's gradient arrives, and how many rows
+    these are as matrices (samples times positions)."""
 
     layer: nn.Module
     inputs: Tensor
     output: GradientEdge
+    rows: int
 
 
 def supported_layers(model: nn.Module, params: Iterable[Tensor]) -> list[nn.Module]:
@@ -47,7 +49,8 @@ def recorded_calls(layers: Iterable[nn.Module]) -> Iterator[list[Call]]:
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if output.requires_grad:
-            calls.append(Call(layer, inputs[0].detach(), get_gradient_edge(output)))
+            rows = output.numel() // len(layer.weight)
+            calls.append(Call(layer, inputs[0].detach(), get_gradient_edge(output), rows))
 
     handles = [layer.register_forward_hook(record) for layer in layers]
     try:
