@@ -8,8 +8,8 @@ Each figure is the median over rounds in which all optimizers take turns; a roun
 steps), so that refreshes count with their share. K-FAC's inversions, every T_inv = 100 steps, are timed apart and
 added with theirs. `theory` counts passes over the net: forward 1, backward 2, the Hessian-vector product's double
 backward 4; plain SGD is 3. K-FAC: forward 1, backward to the layers' outputs 1, factors 2 every 10 steps,
-preconditioning 2, outer products 1. `state` is what is held between steps, `peak` the most held within a step
-(gradients, graphs and temporary tensors), both over the parameters' size.
+preconditioning 2, outer products 1. `state` is what is held between steps, work memory included, `peak` the most held
+beyond that within a step (gradients, graphs and temporary tensors), both over the parameters' size.
 """
 
 import argparse
