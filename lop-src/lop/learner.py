@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,7 @@ class Learner:
     ):
         self.net, self.optimizer, self.loss, self.seed = net, optimizer, loss, seed
         self.interventions = list(interventions)
+        self._generators_made: Counter[tuple[str, ...]] = Counter()
         self.hidden_layers = net.hidden_layers()
         self._loss_function = LOSSES[loss]
         self.task: Task | None = None
@@ -63,9 +65,15 @@ class Learner:
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
 
-    def make_generator(self, purpose: str) -> torch.Generator:
-        """A generator on the net's device, seeded from the run's seed and the purpose."""
-        return make_generator(self.seed, "algos", purpose, device=self.device)
+    def make_generator(self, *purpose: str, device: torch.device | str | None = None) -> torch.Generator:
+        """A generator, on the net's device unless another is given, seeded from the run's seed and the purpose.
+
+        Whoever asks second for the same purpose (an intervention that is listed twice) gets other numbers.
+        """
+        earlier = self._generators_made[purpose]
+        self._generators_made[purpose] += 1
+        keys = purpose if earlier == 0 else (*purpose, earlier)
+        return make_generator(self.seed, "algos", *keys, device=device or self.device)
 
     def learn(self, x: Tensor, y: Tensor) -> StepResult:
         """One update on the batch (x, y)."""

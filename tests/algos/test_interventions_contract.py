@@ -107,3 +107,18 @@ def test_the_global_random_state_is_untouched(build, small_task):
     learner, _ = build(*(make(name) for name in INTERVENTIONS))
     train(learner, lambda k: small_task(index=k))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_that_is_listed_twice_draws_other_numbers(build):
+    """Two noises of the same kind must add as independent ones do, not as one of twice the size."""
+
+    def moved(*names: str) -> torch.Tensor:
+        learner, task = build(*(make(name) for name in names), optimizer="sgd", lr=0.0)
+        before = learner.net.head.weight.detach().clone()
+        learner.learn(*task.batches()[0])
+        return learner.net.head.weight.detach() - before
+
+    once, twice = moved("shrink_and_perturb"), moved("shrink_and_perturb", "shrink_and_perturb")
+    assert once.abs().max() > 0
+    correlation = torch.corrcoef(torch.stack([once.flatten(), (twice - once).flatten()]))[0, 1]
+    assert correlation < 0.9

@@ -12,7 +12,6 @@ from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
-from lop.utils.seeding import make_generator
 
 
 class MatureUnits:
@@ -90,7 +89,7 @@ class CBP(Intervention):
         self._births = [torch.zeros(layer.units, dtype=torch.int64, device=learner.device) for layer in self._layers]
         self._counts = [MatureUnits(layer.units, self.maturity_threshold) for layer in self._layers]
         self._generator = learner.make_generator("cbp")
-        self._chances = make_generator(learner.seed, "algos", "cbp", "chances")
+        self._chances = learner.make_generator("cbp", "chances", device="cpu")
 
     def after_step(self, features: list[Tensor]) -> None:
         self.steps += 1
