@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from lop.algos import INTERVENTIONS
+from lop.algos.ewc import EWC, fisher_diagonal
 from lop.nets import ActorCritic
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
@@ -160,6 +161,34 @@ def test_interventions_work_on_policy_and_value_nets(algo, optimizer):
         # both halves are reached
         assert any(name.startswith("policy") for name in changed)
         assert any(name.startswith("value") for name in changed)
+
+
+def test_fisher_of_the_policy_and_the_values():
+    """Row by row, with the standard deviations of the actions, which are no output of the net."""
+    net, (x, batch) = tiny_net(), tiny_batch()
+    learner = PPOLearner(net, get_optimizer("adam", net, lr=1e-3), seed=2)
+    found = fisher_diagonal(learner, x, batch)
+    expected = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    for i in range(len(x)):
+        row = slice(i, i + 1)
+        loss = learner.ppo_loss(net(x[row]), Minibatch(*(t[row] for t in batch)))
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        for value, g in zip(expected.values(), gradients, strict=True):
+            value += g**2 / len(x)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-8)
+    assert any("log_std" in name and value.any() for name, value in found.items())
+
+
+def test_ewc_anchors_policy_and_values():
+    net, (x, batch) = tiny_net(), tiny_batch()
+    ewc = EWC(weight=10.0)
+    learner = PPOLearner(net, get_optimizer("adam", net, lr=1e-3), [ewc], seed=2)
+    learner.learn(x, batch)
+    learner.end_task(None)
+    assert ewc.penalty() == 0
+    learner.learn(x, batch)
+    assert ewc.penalty() > 0
 
 
 def test_spectral_interventions_leave_both_heads_alone():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lop.algos.base import Intervention
 from lop.algos.distance import half_squares
@@ -14,34 +16,49 @@ from lop.utils.errors import UserError
 CHUNK = 2**24  # numbers in the per-example gradients that are held at once
 
 
-def fisher_diagonal(learner, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+class _Loss(nn.Module):
+    """The learner's loss as a module: parameters given to it reach the loss beyond the net's outputs, too."""
+
+    def __init__(self, learner):
+        super().__init__()
+        self.net, self.loss_of = learner.net, learner.loss_of
+
+    def forward(self, x: Tensor, y: Tensor | tuple[Tensor, ...]) -> Tensor:
+        return self.loss_of(self.net(x), y)
+
+
+def fisher_diagonal(learner, x: Tensor, y: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
     """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their loss.
 
-    x, y: a batch with its labels. Returns a tensor per trained parameter, by name. The net is in evaluation mode.
+    x, y: a batch with its labels, or with the named tuple of what its loss needs, a row per example. Returns a tensor
+    per trained parameter, by name. The net is in evaluation mode.
     """
-    if not isinstance(y, Tensor):
-        raise UserError("algos: ewc needs labels for fisher; set its fisher=false for reinforcement learning")
-    net = learner.net
-    parameters = {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
+    module = _Loss(learner)
+    parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
-    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        outputs = torch.func.functional_call(net, parameters, (x.unsqueeze(0),))
-        return learner.loss_of(outputs, y.unsqueeze(0))
+    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor | tuple[Tensor, ...]) -> Tensor:
+        return torch.func.functional_call(module, parameters, (x.unsqueeze(0), _each(y, lambda t: t.unsqueeze(0))))
 
     gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
     size = max(1, CHUNK // sum(p.numel() for p in parameters.values()))
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    with probing(net, learner.optimizer):
-        for xs, ys in zip(x.split(size), y.split(size), strict=True):
-            for name, g in gradients(parameters, xs, ys).items():
+    with probing(learner.net, learner.optimizer):
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            for name, g in gradients(parameters, x[rows], _each(y, lambda t, rows=rows: t[rows])).items():
                 total[name] += g.square().sum(0)
-    return {name: value / len(x) for name, value in total.items()}
+    return {name.removeprefix("net."): value / len(x) for name, value in total.items()}
+
+
+def _each(y: Tensor | tuple[Tensor, ...], change: Callable[[Tensor], Tensor]) -> Tensor | tuple[Tensor, ...]:
+    return change(y) if isinstance(y, Tensor) else type(y)(*map(change, y))
 
 
 class EWC(Intervention):
     """0.5 * weight * sum f (p - p*)^2, p* the weights at the end of the last task; nothing in the first task.
 
-    fisher: f is the diagonal of the empirical Fisher information on `samples` training examples of that task, else 1.
+    fisher: f is the diagonal of the empirical Fisher information on `samples` training examples of that task (in
+    reinforcement learning on the last minibatch), else 1.
     Kirkpatrick et al. (2017), "Overcoming catastrophic forgetting in neural networks"; in the form with one anchor
     that Kumar et al. (2023) compare with.
     """
