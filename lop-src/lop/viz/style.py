@@ -146,10 +146,15 @@ def task_axis(ax: Axes) -> None:
 class Percent(Formatter):
     """Fractions as percentages, all ticks with as many decimals as the finest of them needs."""
 
+    decimals = 0
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        ticks = np.asarray(values, dtype=float) * 100
+        self.decimals = next((n for n in range(4) if np.allclose(ticks, ticks.round(n), rtol=0, atol=1e-6)), 4)
+        return [self(value) for value in values]
+
     def __call__(self, value: float, pos: int | None = None) -> str:
-        ticks = np.asarray([*self.locs, value], dtype=float) * 100
-        decimals = next((n for n in range(4) if np.allclose(ticks, ticks.round(n), rtol=0, atol=1e-6)), 4)
-        return f"{100 * value:.{decimals}f}%"
+        return f"{100 * value:.{self.decimals}f}%"
 
 
 def percent_axis(axis) -> None:
