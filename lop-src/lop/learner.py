@@ -45,7 +45,7 @@ class Learner:
     ):
         self.net, self.optimizer, self.loss, self.seed = net, optimizer, loss, seed
         self.interventions = list(interventions)
-        self._generators_made: Counter[tuple[str, ...]] = Counter()
+        self._generators_made: Counter[tuple[object, ...]] = Counter()
         self.hidden_layers = net.hidden_layers()
         self._loss_function = LOSSES[loss]
         self.task: Task | None = None

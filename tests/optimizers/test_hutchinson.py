@@ -57,6 +57,17 @@ def test_random_signs(shapes):
     assert (covariance - torch.eye(draws.shape[1], dtype=torch.float64)).abs().max() < 5.5 / 2000**0.5
 
 
+def test_probes_do_not_depend_on_the_default_dtype():
+    like = [torch.zeros(70, 3), torch.zeros(129)]
+    expected = random_signs(like, make_generator(0, "test"))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = random_signs(like, make_generator(0, "test"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_kept_memory_changes_no_draw():
     like = [torch.zeros(70, 3), torch.zeros(()), torch.zeros(129, dtype=torch.float64)]
     fresh, again, kept = make_generator(0, "test"), make_generator(0, "test"), {}

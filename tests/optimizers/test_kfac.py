@@ -214,3 +214,40 @@ def test_damping_adapts_to_the_quadratic_model():
     for _ in range(10):
         optimizer.step(lambda: cross_entropy(net(x), y))
     torch.testing.assert_close(optimizer.state[net[0].weight]["damping"].item(), 0.1 * 0.95**10)
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+def test_a_forward_pass_that_the_loss_does_not_use_changes_nothing(penalised):
+    """Neither for the batch size nor for what counts as a layer whose gradient is its own calls' alone."""
+    used_only, x, y = net_and_data(8)
+    beside = copy.deepcopy(used_only)
+    for net, more in ((used_only, False), (beside, True)):
+        optimizer = get_optimizer("kfac", net, lr=LR, T_inv=1, T_cov=1)
+        for _ in range(3):
+
+            def closure(net=net, more=more):
+                if more:
+                    net(torch.cat([x] * 4))
+                return cross_entropy(net(x), y) + (penalty(net) if penalised else 0)
+
+            optimizer.step(closure)
+    for one, other in zip(used_only.parameters(), beside.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_frozen_bias_stays_and_its_weight_gets_plain_sgd():
+    net, x, y = net_and_data(8)
+    net[0].bias.requires_grad_(False)
+    before = copy.deepcopy(net)
+    (gradient,) = torch.autograd.grad(cross_entropy(before(x), y), [before[0].weight])
+    get_optimizer("kfac", net, lr=LR, max_grad_norm=None).step(lambda: cross_entropy(net(x), y))
+    assert torch.equal(net[0].bias, before[0].bias)
+    torch.testing.assert_close(net[0].weight, before[0].weight - LR * gradient)
+
+
+def test_damping_adapts_in_bfloat16():
+    net, x, y = net_and_data(8)
+    net.bfloat16()
+    optimizer = get_optimizer("kfac", net, lr=LR, adapt_damping=True)
+    for _ in range(6):
+        assert optimizer.step(lambda: cross_entropy(net(x.bfloat16()), y)).isfinite()

@@ -115,3 +115,13 @@ def test_sophias_kept_divisors_follow_every_change(change):
     expected = p.detach() - group["lr"] * (average / divisor).clamp(-1, 1)
     optimizer.step(lambda: _cubic(p))
     torch.testing.assert_close(p.detach(), expected)
+
+
+@pytest.mark.parametrize("name", ["adahessian", "sassha", "sophiah"])
+def test_an_eps_of_zero_moves_no_dead_entry(name):
+    p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = get_optimizer(name, [p], eps=0.0, lr=0.01)
+    for _ in range(3):
+        optimizer.step(lambda: (p[0] ** 4) + 0 * p[1])
+    assert p[1] == 2
+    assert p.isfinite().all()

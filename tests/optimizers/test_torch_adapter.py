@@ -45,3 +45,21 @@ def test_a_reset_unit_takes_steps_of_the_usual_size(name):
     optimizer.reset_entries(p, mask)
     restarted = moved(30)
     assert 0.5 * usual < restarted[3] < 1.5 * usual
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_fused_kernel_sees_gradients_and_state_in_the_parameters_order(name):
+    """autograd.grad may return a gradient, and a change of layout leave a state, in another memory order."""
+    generator = make_generator(0, "test")
+    start, target, weight = (torch.randn(8, 6, generator=generator) for _ in range(3))
+
+    def trained(fused: bool) -> torch.Tensor:
+        p = nn.Parameter(start.clone())
+        optimizer = get_optimizer(name, [p], lr=0.05, fused=fused)
+        for step in range(6):
+            if step == 3:
+                p.data = p.data.t().contiguous().t()
+            optimizer.step(lambda: ((p.t() - target.t()) ** 4 * weight.t()).sum())
+        return p.detach()
+
+    torch.testing.assert_close(trained(True), trained(False))

@@ -23,7 +23,7 @@ class Intervention:
     learner: Learner
 
     def attach(self, learner: Learner) -> None:
-        """Sees the net's hidden layers and the optimizer; randomness comes from `learner.make_generator(purpose)`."""
+        """Sees the net's hidden layers and the optimizer; randomness comes from `learner.make_generator(*purpose)`."""
         self.learner = learner
 
     def start_task(self, task: Task) -> None:

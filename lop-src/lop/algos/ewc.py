@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from lop.algos.distance import half_squares
 from lop.algos.penalties import check_weight
 from lop.metrics.probing import probing
 from lop.utils.errors import UserError
+
+Labels = Tensor | Any
+"""What a loss needs beside the outputs, a row per example: a tensor, or a NamedTuple of tensors."""
 
 CHUNK = 2**24  # numbers in the per-example gradients that are held at once
 
@@ -23,20 +27,20 @@ class _Loss(nn.Module):
         super().__init__()
         self.net, self.loss_of = learner.net, learner.loss_of
 
-    def forward(self, x: Tensor, y: Tensor | tuple[Tensor, ...]) -> Tensor:
+    def forward(self, x: Tensor, y: Labels) -> Tensor:
         return self.loss_of(self.net(x), y)
 
 
-def fisher_diagonal(learner, x: Tensor, y: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
+def fisher_diagonal(learner, x: Tensor, y: Labels) -> dict[str, Tensor]:
     """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their loss.
 
-    x, y: a batch with its labels, or with the named tuple of what its loss needs, a row per example. Returns a tensor
-    per trained parameter, by name. The net is in evaluation mode.
+    x, y: a batch with what its loss needs. Returns a tensor per trained parameter, by name. The net is in evaluation
+    mode.
     """
     module = _Loss(learner)
     parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
-    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor | tuple[Tensor, ...]) -> Tensor:
+    def loss(parameters: dict[str, Tensor], x: Tensor, y: Labels) -> Tensor:
         return torch.func.functional_call(module, parameters, (x.unsqueeze(0), _each(y, lambda t: t.unsqueeze(0))))
 
     gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
@@ -50,7 +54,7 @@ def fisher_diagonal(learner, x: Tensor, y: Tensor | tuple[Tensor, ...]) -> dict[
     return {name.removeprefix("net."): value / len(x) for name, value in total.items()}
 
 
-def _each(y: Tensor | tuple[Tensor, ...], change: Callable[[Tensor], Tensor]) -> Tensor | tuple[Tensor, ...]:
+def _each(y: Labels, change: Callable[[Tensor], Tensor]) -> Labels:
     return change(y) if isinstance(y, Tensor) else type(y)(*map(change, y))
 
 

@@ -108,7 +108,10 @@ class CurvatureOptimizer(ClosureOptimizer):
         return Pass(loss, params, [g.detach() for g in grads])
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
-        """Take in a new estimate (which may be overwritten); creates the state of parameters that have none."""
+        """Take in a new estimate; creates the state of parameters that have none.
+
+        diagonal: may be overwritten, and will be by the next estimate: copy what is kept.
+        """
         raise NotImplementedError
 
     def _ready(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -184,7 +187,7 @@ def add_preconditioned(
     With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent. weights: the
     corrections of single entries; an entry of weight 0 has no curvature yet, and waits.
     """
-    plain = weights is None and not isinstance(eps, Tensor)
+    plain = weights is None and not isinstance(eps, Tensor) and eps > 0  # the kernel would divide 0 by 0
     if plain and exponent == 0.5 and can_fuse(params, directions, curvature):
         add_root_quotient(params, directions, curvature, -step_size, eps, scratch)
         return

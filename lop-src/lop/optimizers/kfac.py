@@ -26,6 +26,8 @@ ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19
 class KFAC(ClosureOptimizer):
     """Every Linear and Conv2d: p -= lr * (G + sqrt(damping) I)^-1 dW (A + sqrt(damping) I)^-1; the rest: SGD.
 
+    The rest are other layers, and those with a frozen weight or bias.
+
     The loss must be the MEAN over the batch. With x a sample's layer input (a 1 appended for the bias) and s the
     gradient of that sample's own loss with respect to the layer's output (batch size times the gradient of the mean
     loss): A = E[x x^T], G = E[s s^T], dW the gradient of the mean loss. So factors and step do not depend on the
@@ -85,10 +87,11 @@ class KFAC(ClosureOptimizer):
     def _evaluate(self, closure: Closure) -> Pass:
         """The loss, a LayerPass per layer, and (parameter, gradient) of the parameters that belong to no layer."""
         trainable = self._trainable()
-        layers = [layer for layer in self.layers if layer.weight.requires_grad]
+        layers = [layer for layer in self.layers if _is_trained(layer)]
         with recorded_calls(layers) as calls:
             loss = self._forward(closure, trainable)
-        uses = weight_uses(loss)
+        uses, nodes = weight_uses(loss)
+        calls = [call for call in calls if call.output.node in nodes]  # the loss may use less than the closure ran
         calls_of: dict[nn.Module, list[Call]] = {}
         for call in calls:
             calls_of.setdefault(call.layer, []).append(call)
@@ -182,6 +185,10 @@ class KFAC(ClosureOptimizer):
     def fade(self, factor: float) -> None:
         """The statistics restart, whatever the factor: the factors of changed weights are those of another net."""
         self.state.clear()
+
+
+def _is_trained(layer: nn.Module) -> bool:
+    return layer.weight.requires_grad and (layer.bias is None or layer.bias.requires_grad)
 
 
 def _is_implied(layer: nn.Module, calls: list[Call], uses: dict[int, int]) -> bool:

@@ -38,7 +38,8 @@ class Direction(NamedTuple):
         """<gradient, this>."""
         if self.left is None:
             return torch.sum(done.gradient * self.right)
-        return torch.sum((done.outputs @ self.left.T) * (done.inputs @ self.right.T))
+        outputs, inputs = done.outputs.to(self.left.dtype), done.inputs.to(self.right.dtype)
+        return torch.sum((outputs @ self.left.T) * (inputs @ self.right.T))
 
     def scaled(self, factor: Tensor) -> "Direction":
         if self.left is None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.nn.functional import unfold
 
 
@@ -60,14 +60,14 @@ def recorded_calls(layers: Iterable[nn.Module]) -> Iterator[list[Call]]:
             handle.remove()
 
 
-def weight_uses(loss: Tensor) -> dict[int, int]:
-    """How often every leaf enters the graph of the loss: {id(leaf): edges}.
+def weight_uses(loss: Tensor) -> tuple[dict[int, int], set[Node]]:
+    """How often every leaf enters the graph of the loss, {id(leaf): edges}, and the nodes of that graph.
 
     A weight that enters once per call of its layer has no other part in the loss (no penalty, no tied use), so its
     gradient is exactly output gradients x inputs, and need not be computed as a matrix.
     """
     uses: dict[int, int] = {}
-    seen, stack = set(), [loss.grad_fn]
+    seen, stack = {loss.grad_fn}, [loss.grad_fn]
     while stack:
         for node, _ in stack.pop().next_functions:
             if node is None:
@@ -78,7 +78,7 @@ def weight_uses(loss: Tensor) -> dict[int, int]:
             elif node not in seen:
                 seen.add(node)
                 stack.append(node)
-    return uses
+    return uses, seen
 
 
 def input_rows(layer: nn.Module, inputs: Tensor) -> Tensor:

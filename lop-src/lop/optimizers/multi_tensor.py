@@ -17,7 +17,7 @@ BLOCK = 131_072
 
 Tensors = Sequence[Tensor]
 
-_SLOWEST = math.nextafter(1.0, 0.0)
+_SLOWEST_DECAY = math.nextafter(1.0, 0.0)
 
 Number = float | Tensor
 """A scalar that changes from step to step: in a compiled update a 0-d tensor, which is no constant of the kernel."""
@@ -54,7 +54,7 @@ def scratch_like(tensors: Tensors, kept: dict[tuple, Tensor]) -> list[Tensor]:
     """
     scratch = []
     for i, t in enumerate(tensors):
-        key = i, t.shape, t.dtype, t.device
+        key = i, t.shape, t.stride(), t.dtype, t.device
         if key not in kept:
             kept[key] = torch.empty_like(t)
         scratch.append(kept[key])
@@ -132,6 +132,7 @@ def can_fuse(*columns: Tensors) -> bool:
     return (
         first.dtype in (torch.float32, torch.float64)
         and first.device.type in ("cpu", "cuda")
+        and all(t.dtype == first.dtype and t.device == first.device for t in columns[0])
         and all(map(Tensor.is_contiguous, chain(*columns)))
     )
 
@@ -142,7 +143,8 @@ def add_root_quotient(
     """tensors += factor * numerators / (sqrt(squares) + eps), in one pass over the memory instead of six.
 
     This is torch's fused Adam kernel after infinitely many steps without a gradient, where its bias corrections are 1
-    and its averages, of the slowest decay below 1, keep their values. scratch: what it takes for gradients.
+    and its averages, of the slowest decay below 1, keep their values but for the last bit. scratch: what it takes for
+    gradients.
     """
     torch._foreach_zero_(scratch)
     steps = [_infinity(tensors[0].device)] * len(tensors)
@@ -154,8 +156,8 @@ def add_root_quotient(
         [],
         steps,
         lr=-factor,
-        beta1=_SLOWEST,
-        beta2=_SLOWEST,
+        beta1=_SLOWEST_DECAY,
+        beta2=_SLOWEST_DECAY,
         weight_decay=0.0,
         eps=eps,
         amsgrad=False,
@@ -165,7 +167,7 @@ def add_root_quotient(
 
 @cache
 def _infinity(device: torch.device) -> Tensor:
-    return torch.tensor(math.inf, device=device)
+    return torch.tensor(math.inf, dtype=torch.float32, device=device)
 
 
 class Signs:
@@ -177,7 +179,7 @@ class Signs:
     def __init__(self, like: Tensors, device: torch.device):
         sizes = [t.numel() for t in like]
         self._words = torch.empty((sum(sizes) + 63) // 64, dtype=torch.int64, device=device)
-        self._signs = torch.empty(2 * len(self._words), 32, device=device)
+        self._signs = torch.empty(2 * len(self._words), 32, dtype=torch.float32, device=device)
         self._shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
         parts = self._signs.view(-1)[: sum(sizes)].split(sizes)
         self._parts = [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
@@ -187,7 +189,7 @@ class Signs:
         self._words.random_(-(2**63), None, generator=generator)
         words = self._words.view(torch.int32).unsqueeze(1)
         torch.bitwise_left_shift(words, self._shifts, out=self._signs.view(torch.int32))
-        torch.copysign(torch.ones((), device=words.device), self._signs, out=self._signs)
+        torch.copysign(self._signs.new_ones(()), self._signs, out=self._signs)
         return list(self._parts)
 
 

@@ -84,10 +84,11 @@ class SophiaH(CurvatureOptimizer):
             source, made_from, divisor = kept.get(p, (None, None, None))
             now = (hessian._version, threshold, eps)
             if source is not hessian or made_from != now:
-                divisor = torch.clamp(hessian, min=0, out=torch.empty_like(hessian) if divisor is None else divisor)
+                memory = divisor if source is hessian else torch.empty_like(hessian)
+                divisor = torch.clamp(hessian, min=0, out=memory)
                 if threshold != 1:
                     divisor.mul_(threshold)
-                divisor.add_(eps)
+                divisor.add_(max(eps, torch.finfo(divisor.dtype).tiny))  # 0 by 0 is no step
                 kept[p] = hessian, now, divisor
             found.append(divisor)
         return found

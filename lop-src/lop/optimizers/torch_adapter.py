@@ -97,12 +97,21 @@ class AdaptedOptimizer(ClosureOptimizer):
             for p in (p for p in group["params"] if not self.state.get(p)):
                 self.state[p].update(step=torch.tensor(0.0), sum=torch.full_like(p, start))
 
+    def _in_memory_order_of(self, param: Tensor, grad: Tensor) -> Tensor:
+        """The gradient in the parameter's memory layout, which the fused kernels take for granted. The state, too."""
+        if not param.is_contiguous():
+            for name, value in self.state.get(param, {}).items():
+                if isinstance(value, Tensor) and value.shape == param.shape and value.stride() != param.stride():
+                    self.state[param][name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
+        return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
+
     @contextmanager
     def _gradients_set(self, params: list[Tensor], grads: list[Tensor]) -> Iterator[None]:
         """`.grad` holds the gradients, for the wrapped optimizer only."""
         try:
+            fused = self.param_groups[0].get("fused")
             for p, g in zip(params, grads, strict=True):
-                p.grad = g
+                p.grad = self._in_memory_order_of(p, g) if fused else g
             yield
         finally:
             for p in params:
@@ -141,11 +150,11 @@ class AdaptedOptimizer(ClosureOptimizer):
             return
         state = self.state.get(param, {})
         balanced = "acc_delta" in state  # Adadelta: as much too small above the fraction as below
-        typical = {name: state[name].mean() for name in _SQUARES if name in state and not balanced}
+        squares = {name: state.get(name) for name in _SQUARES if not balanced}
+        typical = {k: v.mean() for k, v in squares.items() if isinstance(v, Tensor) and v.shape == param.shape}
         super().reset_entries(param, mask)
         for name, value in typical.items():
-            if state[name].shape == param.shape:
-                state[name].masked_fill_(mask, value)
+            state[name].masked_fill_(mask, value)
         if "step_size" in state:
             state["step_size"].masked_fill_(mask, self._group_of(param)["lr"])
 
