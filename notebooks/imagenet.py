@@ -40,14 +40,16 @@ from lop import viz
 from lop.notebook import run_methods, show
 from lop.tables import summary
 
-settings = {
-    "benchmark.dataset": dataset,
-    "run.results_dir": results_dir,
-    "run.data_dir": data_dir,
-    "run.time_limit_hours": time_limit_hours,
-    **overrides,
-}
-results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+results = run_methods(
+    benchmark,
+    methods,
+    seeds=seeds,
+    dataset=dataset,
+    results_dir=results_dir,
+    data_dir=data_dir,
+    time_limit_hours=time_limit_hours,
+    overrides=overrides,
+)
 tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]

@@ -33,12 +33,14 @@ from lop import viz
 from lop.notebook import run_methods, show
 from lop.tables import summary
 
-settings = {
-    "run.results_dir": results_dir,
-    "run.time_limit_hours": time_limit_hours,
-    **overrides,
-}
-results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+results = run_methods(
+    benchmark,
+    methods,
+    seeds=seeds,
+    results_dir=results_dir,
+    time_limit_hours=time_limit_hours,
+    overrides=overrides,
+)
 tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]

@@ -45,16 +45,17 @@ from lop.rl.film import film
 from lop.tables import by_task
 from lop.utils.errors import UserError
 
-settings = {
-    "benchmark.num_tasks": num_tasks,
-    "benchmark.task_steps": task_steps,
-    "run.results_dir": results_dir,
-    "run.time_limit_hours": time_limit_hours,
-    "run.threads": threads,
-    "run.device": "cpu",
-    **overrides,
-}
-results = run_methods(benchmark, methods, seeds=seeds, overrides=settings)
+results = run_methods(
+    benchmark,
+    methods,
+    seeds=seeds,
+    num_tasks=num_tasks,
+    results_dir=results_dir,
+    time_limit_hours=time_limit_hours,
+    threads=threads,
+    device="cpu",
+    overrides={"benchmark.task_steps": task_steps, **overrides},
+)
 tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]

@@ -148,6 +148,21 @@ def test_nothing_is_brought_from_nowhere(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_several_methods_have_kaggles_folders_too(monkeypatch):
+    """A family notebook gives `data_dir=None`, which must not hide the data sets that are attached."""
+    seen = []
+
+    def run_all(configs, **_):
+        seen.extend(configs)
+        raise UserError("python download_data.py mnist")
+
+    monkeypatch.setattr(notebook, "run_all", run_all)
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    notebook.run_methods("permuted_digits", ["bp"], data_dir=None, results_dir="results/mine", num_tasks=None)
+    (config,) = seen
+    assert (config.run.results_dir, config.run.data_dir) == ("results/mine", "/kaggle/input")
+
+
 def test_kaggles_folders_can_be_moved(monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setenv("LOP_KAGGLE_ROOT", "/elsewhere")

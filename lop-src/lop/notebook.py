@@ -60,14 +60,7 @@ def plan(
     """
     if config is None:
         optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
-    if place() == "kaggle":
-        settings["results_dir"] = settings.get("results_dir") or str(kaggle_folder("working") / "results")
-        settings["data_dir"] = settings.get("data_dir") or str(kaggle_folder("input"))
-    shared = {}
-    for name, value in settings.items():
-        if value is not None:
-            shared[f"benchmark.{name}" if name in ("num_tasks", "dataset") else f"run.{name}"] = value
-    given = _overrides(overrides)
+    shared, given = _by_path(settings), _overrides(overrides)
     own = {**shared, **({} if lr is None else {"optimizer.lr": lr}), **given}
     chosen = make_config(config, benchmark=benchmark, optimizer=optimizer, algos=_sections(algos), overrides=own)
     if not baseline:
@@ -77,6 +70,18 @@ def plan(
     standard = BENCHMARKS[chosen.benchmark.name].optimizer
     plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
     return [chosen] if plain.run_name() == chosen.run_name() else [chosen, plain]
+
+
+def _by_path(settings: dict[str, Any]) -> dict[str, Any]:
+    """A notebook's parameters by their path in the config: num_tasks and dataset are the benchmark's, others the run's.
+
+    Without those that are None; on Kaggle the folders that are not given are Kaggle's.
+    """
+    if place() == "kaggle":
+        folders = {"results_dir": kaggle_folder("working") / "results", "data_dir": kaggle_folder("input")}
+        settings = {**settings, **{name: settings.get(name) or str(path) for name, path in folders.items()}}
+    section = {"num_tasks": "benchmark", "dataset": "benchmark"}
+    return {f"{section.get(name, 'run')}.{name}": value for name, value in settings.items() if value is not None}
 
 
 def describe(config: Config) -> str:
@@ -174,24 +179,26 @@ def load_all(results: Sequence[RunResult]) -> Results:
 
 
 def run_methods(
-    benchmark: str, methods: Sequence[str], *, seeds: Sequence[int] = (0,), overrides: dict[str, Any] | None = None
+    benchmark: str,
+    methods: Sequence[str],
+    *,
+    seeds: Sequence[int] = (0,),
+    overrides: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Results:
     """Run configs that the benchmark ships, by file name without suffix, with every seed; the tables of all.
 
     In the tables that file name is the label: configs may differ in more than optimizer and interventions. Runs come
     in the order of `methods`. Prints which data were used.
 
-    overrides: by dotted path; None means: as in the config. Where data are missing, it prints the one line that says
-    how to get them, and the tables are empty. Raises UserError for unknown names and impossible values.
+    overrides: by dotted path. settings: as for `plan`. None means, in both: as in the config. Where data are missing,
+    it prints the one line that says how to get them, and the tables are empty. Raises UserError for unknown names and
+    impossible values.
     """
     folder = config_folder(lookup(BENCHMARKS, benchmark, "benchmark"))
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".yml")}
     paths = [lookup(files, method, f"config of {benchmark}") for method in methods]
-    if place() == "kaggle":
-        defaults = {"run.results_dir": str(kaggle_folder("working") / "results")}
-        defaults |= {"run.data_dir": str(kaggle_folder("input"))}
-        overrides = {**defaults, **(overrides or {})}
-    given = {path: value for path, value in (overrides or {}).items() if value is not None}
+    given = _by_path(settings) | {path: value for path, value in (overrides or {}).items() if value is not None}
     configs = [make_config(path, overrides={**given, "run.seed": seed}) for seed in seeds for path in paths]
     stems = [path.stem for path in paths] * len(seeds)
     shown = [f"{stem}, seed {config.run.seed}" for config, stem in zip(configs, stems, strict=True)]
