@@ -101,7 +101,7 @@ def _update(
     decay: bool,
     refreshed: bool = False,
 ) -> None:
-    *weights, scratch = rest  # weights: only of parameters with reset entries
+    *weights, scratch = rest  # weights: one list, of parameters with reset entries, or none
     beta1, beta2 = betas
     if decay:
         scale(params, keep)
@@ -109,5 +109,4 @@ def _update(
     torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
     for weight in weights:
         advance_weights(weight, beta2, 1, refreshed=refreshed)
-    options = {"exponent": exponent, "eps": eps, "step_size": step_size}
-    add_preconditioned(params, exp_avg, exp_avg_sq, *(weights or [None]), scratch, **options)
+    add_preconditioned(params, exp_avg, exp_avg_sq, weights, scratch, exponent=exponent, eps=eps, step_size=step_size)

@@ -175,7 +175,7 @@ def add_preconditioned(
     params: Tensors,
     directions: Tensors,
     curvature: Tensors,
-    weights: Tensors | None,
+    weights: Sequence[Tensors],
     scratch: Tensors,
     *,
     exponent: float,
@@ -184,15 +184,15 @@ def add_preconditioned(
 ) -> None:
     """params -= step_size * directions / (curvature^exponent + eps).
 
-    With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent. weights: the
-    corrections of single entries; an entry of weight 0 has no curvature yet, and waits.
+    With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent. weights: none, or
+    one list with the corrections of single entries; an entry of weight 0 has no curvature yet, and waits.
     """
-    plain = weights is None and not isinstance(eps, Tensor) and eps > 0  # the kernel would divide 0 by 0
+    plain = not weights and not isinstance(eps, Tensor) and eps > 0  # the kernel would divide 0 by 0
     if plain and exponent == 0.5 and can_fuse(params, directions, curvature):
         add_root_quotient(params, directions, curvature, -step_size, eps, scratch)
         return
-    if weights is not None:
-        curvature = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, weights, strict=True)]
+    for corrections in weights:
+        curvature = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, corrections, strict=True)]
     power(curvature, exponent, scratch)
     add_number(scratch, eps)
     add_quotient(params, directions, scratch, -step_size)

@@ -154,9 +154,8 @@ def _update(
     exponent: float,
     decay: bool,
 ) -> None:
-    *weights, scratch = rest  # weights: only of parameters with reset entries
+    *weights, scratch = rest  # weights: one list, of parameters with reset entries, or none
     if decay:
         scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    options = {"exponent": exponent, "eps": eps, "step_size": step_size}
-    add_preconditioned(params, exp_avg, hessian, *(weights or [None]), scratch, **options)
+    add_preconditioned(params, exp_avg, hessian, weights, scratch, exponent=exponent, eps=eps, step_size=step_size)
