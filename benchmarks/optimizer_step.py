@@ -13,6 +13,7 @@ beyond that within a step (gradients, graphs and temporary tensors), both over t
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
@@ -167,6 +168,7 @@ def measure(net_name: str, names: list[str], device: str, rounds: int, *, compil
 
 
 def main() -> None:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's start and stop are no news here
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--optimizers", nargs="+", choices=CASES, default=list(CASES))

@@ -91,7 +91,7 @@ def execute(job: dict[str, Any]) -> Outcome:
     from papermill.exceptions import PapermillExecutionError
 
     output = Path(job["output"])
-    part = output.with_name(output.name + ".part")  # a notebook under its own name is a whole one
+    part = output.with_suffix(".part.ipynb")  # a notebook under its own name is a whole one
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(
