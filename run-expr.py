@@ -94,9 +94,9 @@ if importlib.util.find_spec("lop") is None:
 import pandas as pd
 
 from lop import viz
-from lop.launcher import launcher
 from lop.notebook import describe, load_all, place, plan, run_all, show
-from lop.tables import by_task, comparison
+from lop.notebook.launcher import launcher
+from lop.notebook.tables import by_task, comparison
 
 pd.set_option("display.max_columns", 40, "display.width", 160, "display.max_rows", 40)
 chosen = launcher(optimizer=optimizer, benchmark=benchmark, algos=algos)
@@ -199,8 +199,8 @@ show(viz.diagnostics_vs_accuracy, tasks, baselines=[plain])
 viz.explore(Path(runs[0].folder).parent)
 
 # %% [markdown]
-# The tables behind these figures are CSV files in the run folders; `lop.results.load(folder)` reads them, and every
-# figure takes such a table, so runs from other days can be put in the same plot.
+# The tables behind these figures are CSV files in the run folders; `lop.runs.results.load(folder)` reads them, and
+# every figure takes such a table, so runs from other days can be put in the same plot.
 
 # %%
 for item in runs:

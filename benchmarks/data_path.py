@@ -15,12 +15,12 @@ from lop.data.image_task import ImageTask
 from lop.data.pixels import channel_values, scale
 from lop.data.sources import load_images
 from lop.incremental_cifar.stream import MEAN, STD
-from lop.learner import Learner
 from lop.nets import NETS, Net
 from lop.nets.init import initialise_
-from lop.online import OnlineRecorder
 from lop.optimizers import get_optimizer
 from lop.permuted_mnist.stream import permute_pixels
+from lop.training.learner import Learner
+from lop.training.online import OnlineRecorder
 from lop.utils.seeding import make_generator
 
 

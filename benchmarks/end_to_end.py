@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from lop.experiment import build, make_config
 from lop.optimizers import get_optimizer
-from lop.results import load
 from lop.run import run
+from lop.runs.results import load
 
 
 def bare_seconds(config, batches) -> float:

@@ -12,10 +12,10 @@ import torch
 from _timing import interleaved_times, median_ms, median_ratio, print_table
 
 from lop.algos import INTERVENTIONS
-from lop.learner import Learner
 from lop.nets import MLP
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
+from lop.training.learner import Learner
 from lop.utils.seeding import make_generator
 
 AT_BOUNDARIES_ONLY = {"head_reset", "network_reset", "sdp", "gosc", "step_schedule", "early_stopping"}

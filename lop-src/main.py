@@ -11,9 +11,9 @@ from collections import Counter
 from lop.analyze import analyze, parse_tasks
 from lop.config import Config, parse_override
 from lop.experiment import make_config
-from lop.progress import Progress
 from lop.run import RunResult, run
 from lop.streams import BENCHMARKS
+from lop.training.progress import Progress
 from lop.utils.errors import UserError
 
 FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130

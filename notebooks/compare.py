@@ -36,9 +36,9 @@ from IPython.display import Markdown, display
 from lop import viz
 from lop.experiment import make_config
 from lop.notebook import show
-from lop.results import load
+from lop.notebook.tables import only, option
 from lop.run import run
-from lop.tables import only, option
+from lop.runs.results import load
 
 if not any(Path(results_dir).rglob("config.json")):
     print("No runs yet: training a small demonstration.")

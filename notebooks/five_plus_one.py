@@ -37,7 +37,7 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 # %%
 from lop import viz
 from lop.notebook import run_methods, show
-from lop.tables import hard_tasks, summary
+from lop.notebook.tables import hard_tasks, summary
 
 results = run_methods(
     benchmark,

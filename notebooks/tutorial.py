@@ -34,10 +34,10 @@ import torch
 from lop import viz
 from lop.experiment import make_config
 from lop.notebook import load_all, show
+from lop.notebook.tables import summary
 from lop.optimizers.base import ClosureOptimizer
 from lop.optimizers.registry import OPTIMIZERS
 from lop.run import run
-from lop.tables import summary
 
 
 def train(optimizer, algos=(), **options):

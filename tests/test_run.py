@@ -9,10 +9,10 @@ import pytest
 import torch
 from generated_data import write_cifar
 
-from lop import checkpoint
 from lop.experiment import make_config
-from lop.results import load
 from lop.run import run
+from lop.runs import checkpoint
+from lop.runs.results import load
 from lop.utils.errors import UserError
 
 MAIN = Path(__file__).parents[1] / "lop-src" / "main.py"
@@ -85,7 +85,7 @@ def test_stopping_at_any_step_changes_nothing(tmp_path, monkeypatch, optimizer, 
         self.reason = "test" if looks["n"] % 7 == 0 else None
         return self.reason is not None
 
-    monkeypatch.setattr("lop.stopping.StopRequest.due", stop_every_seventh_look)
+    monkeypatch.setattr("lop.training.stopping.StopRequest.due", stop_every_seventh_look)
     parts = run(config, summaries=False)
     interruptions = 0
     while parts.status != "finished":

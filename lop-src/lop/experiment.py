@@ -14,12 +14,12 @@ import lop
 from lop.algos import INTERVENTIONS
 from lop.config import Config, Section, check_options, default_options, override, read_file, validate
 from lop.data.stream import TaskStream
-from lop.learner import Learner
 from lop.metrics import Dashboard
 from lop.nets import NETS, ActorCritic, Net
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer, optimizer_options
 from lop.streams import BENCHMARKS, Benchmark, make_stream
+from lop.training.learner import Learner
 from lop.utils.devices import find_device
 from lop.utils.errors import UserError, lookup
 from lop.utils.memory import memory_errors, require_weights_fit

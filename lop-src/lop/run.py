@@ -12,18 +12,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lop import checkpoint
 from lop.config import Config
 from lop.data.stream import Task
 from lop.experiment import Experiment, build
 from lop.metrics import format_summary
 from lop.metrics.numerics import all_finite
-from lop.online import OnlineRecorder
-from lop.progress import Progress
-from lop.records import phase_rows, scalar_columns, timings
-from lop.results import RunFolder, load
-from lop.stopping import StopRequest
+from lop.runs import checkpoint
+from lop.runs.records import phase_rows, scalar_columns, timings
+from lop.runs.results import RunFolder, load
 from lop.streams import BENCHMARKS
+from lop.training.online import OnlineRecorder
+from lop.training.progress import Progress
+from lop.training.stopping import StopRequest
 from lop.utils.errors import UserError
 from lop.utils.memory import memory_errors
 
@@ -34,7 +34,7 @@ ADVICE = "lower the sizes in benchmark, net or metrics (batch_size, widths, refe
 
 @dataclass(frozen=True)
 class RunResult:
-    """status: finished, interrupted (run the same command again to go on) or diverged; tables as in lop.results."""
+    """status: finished, interrupted (run the same command again to go on) or diverged; tables as in lop.runs."""
 
     folder: Path
     status: str

@@ -3,10 +3,10 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from lop.learner import Learner
 from lop.nets import NETS
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
+from lop.training.learner import Learner
 from lop.utils.seeding import make_generator
 
 SHAPES = {"mlp": (12,), "actor_critic": (12,), "convnet": (1, 12, 12), "resnet18": (3, 8, 8)}

@@ -11,7 +11,7 @@ from lop.algos.early_stopping import EarlyStopping
 from lop.algos.resets import HeadReset, NetworkReset
 from lop.algos.shrink_and_perturb import ShrinkAndPerturb
 from lop.algos.step_schedule import StepSchedule
-from lop.learner import Learner
+from lop.training.learner import Learner
 from lop.utils.errors import UserError
 
 WIDE = {"hidden": [300, 300], "layer_norm": True}

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from lop.learner import Learner
 from lop.metrics import METRICS, Dashboard, probing
 from lop.nets.convnet import ConvNet
 from lop.nets.init import initialise_
 from lop.nets.mlp import MLP
 from lop.nets.resnet import ResNet18
 from lop.optimizers import get_optimizer
+from lop.training.learner import Learner
 from lop.utils.seeding import make_generator
 
 SHAPE = (3, 8, 8)

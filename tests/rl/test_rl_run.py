@@ -15,11 +15,11 @@ import torch
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
-from lop import checkpoint
 from lop.experiment import make_config, resolve
 from lop.nets import ActorCritic
 from lop.rl import film, run_ppo_2nd
 from lop.run import run
+from lop.runs import checkpoint
 from lop.utils.errors import UserError
 
 SOURCE = Path(__file__).parents[2] / "lop-src"
@@ -115,7 +115,7 @@ def test_stopping_at_any_update_changes_nothing(tmp_path, monkeypatch, benchmark
         self.reason = "test" if looks["n"] % 2 == 0 else None
         return self.reason is not None
 
-    monkeypatch.setattr("lop.stopping.StopRequest.due", stop_every_second_look)
+    monkeypatch.setattr("lop.training.stopping.StopRequest.due", stop_every_second_look)
     config, interruptions = small_config(tmp_path / "parts", **settings), 0
     while (parts := run(config, summaries=False)).status != "finished":
         assert parts.status == "interrupted"

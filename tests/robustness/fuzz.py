@@ -212,7 +212,7 @@ def attempt(data: dict[str, Any]) -> str:
     path.write_text(json.dumps(data))
     where = "config"
     try:
-        with warnings.catch_warnings(), mock.patch("lop.stopping.StopRequest.due", due):
+        with warnings.catch_warnings(), mock.patch("lop.training.stopping.StopRequest.due", due):
             warnings.simplefilter("ignore")
             config = capped(make_config(path))
             where = "run"

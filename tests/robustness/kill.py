@@ -26,7 +26,7 @@ import micro
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lop-src"))
 import main as command_line
-from lop import checkpoint
+from lop.runs import checkpoint
 from lop.streams import BENCHMARKS
 from lop.utils import files
 

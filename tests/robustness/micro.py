@@ -10,11 +10,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the commands of this folder; pytest does it by itself
 from generated_data import write_cifar, write_class_files, write_tiny_imagenet
 
-from lop import checkpoint
 from lop.config import Config, override
 from lop.experiment import resolve
 from lop.optimizers import list_optimizers, optimizer_options
-from lop.results import TABLES
+from lop.runs import checkpoint
+from lop.runs.results import TABLES
 from lop.streams import BENCHMARKS
 
 CONTROL = all(importlib.util.find_spec(name) for name in ("gymnasium", "mujoco"))

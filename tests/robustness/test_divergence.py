@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lop.algos import INTERVENTIONS
-from lop.learner import Learner
 from lop.optimizers import optimizer_options
-from lop.results import load
 from lop.rl.ppo import PPOLearner
 from lop.run import run
+from lop.runs.results import load
+from lop.training.learner import Learner
 
 BAD_STEP = 3  # of all, from 0: in the first task of five
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from lop import checkpoint
-from lop.results import SCHEMA, RunFolder, load
 from lop.run import run
+from lop.runs import checkpoint
+from lop.runs.results import SCHEMA, RunFolder, load
 from lop.utils.errors import UserError
 
 FULL = "the disk is full; free some space and run the same command again"
@@ -67,7 +67,7 @@ def test_any_failing_write_leaves_the_last_checkpoint(tmp_path, data_dir, whole,
 
     with monkeypatch.context() as patch:
         if operation == "open":
-            for module in ("lop.utils.files", "lop.results"):
+            for module in ("lop.utils.files", "lop.runs.results"):
                 patch.setattr(f"{module}.open", failing, raising=False)
         else:
             patch.setattr(f"lop.utils.files.os.{operation}", failing)
@@ -165,7 +165,7 @@ def test_data_that_vanishes_in_mid_run(tmp_path, data_dir):
 def test_a_gpu_that_is_not_there(tmp_path, data_dir, whole):
     configuration = config(data_dir, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lop.stopping.StopRequest.due", lambda self: True)
+        patch.setattr("lop.training.stopping.StopRequest.due", lambda self: True)
         assert run(configuration, summaries=False).status == "interrupted"
     for device in ("cuda:77", "mps"):
         assert "use run.device=cpu" in refused(config(data_dir, tmp_path, run__device=device))

@@ -24,7 +24,7 @@ class Looks:
 
     def __init__(self, monkeypatch):
         self.count, self.stops = 0, set()
-        monkeypatch.setattr("lop.stopping.StopRequest.due", lambda request: self._due(request))
+        monkeypatch.setattr("lop.training.stopping.StopRequest.due", lambda request: self._due(request))
 
     def _due(self, request) -> bool:
         self.count += 1

@@ -9,9 +9,9 @@ import micro
 import pytest
 
 from lop import run as run_module
-from lop.learner import Learner
 from lop.run import Loop, run
-from lop.stopping import StopRequest
+from lop.training.learner import Learner
+from lop.training.stopping import StopRequest
 
 SOURCE = Path(__file__).parents[2] / "lop-src"
 
@@ -21,7 +21,7 @@ class Clock:
 
     def __init__(self, monkeypatch, step=0.0, save=0.0, evaluation=0.0):
         self.now, self.save, self.saves, self.steps = 1000.0, save, [], 0
-        for module in ("lop.stopping", "lop.run", "lop.rl.loop"):
+        for module in ("lop.training.stopping", "lop.run", "lop.rl.loop"):
             if micro.CONTROL or module != "lop.rl.loop":
                 monkeypatch.setattr(f"{module}.time", self)
         learn, write, before = Learner.learn, Loop.state_dict, Loop._begin

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from lop.algos import INTERVENTIONS
-from lop.learner import Learner
 from lop.nets import MLP
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
 from lop.slowly_changing_regression.fast import ACTIVATIONS, StackedNets, accelerate, is_supported, online_sgd
 from lop.slowly_changing_regression.many_seeds import error_curves
 from lop.slowly_changing_regression.stream import SlowlyChangingRegression
+from lop.training.learner import Learner
 from lop.utils.seeding import make_generator
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:  # interventions are handed the learner; they never build one
     from lop.data.stream import Task
-    from lop.learner import Learner
+    from lop.training.learner import Learner
 
 
 class Intervention:

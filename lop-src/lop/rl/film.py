@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lop import checkpoint
 from lop.config import Config
 from lop.envs.pool import make_env
 from lop.experiment import build
 from lop.rl.ppo import make_ppo_learner
 from lop.rl.rollout import Rollouts
+from lop.runs import checkpoint
 from lop.utils.errors import UserError
 
 FRAMES_PER_SECOND = 20

@@ -11,13 +11,13 @@ from torch import Tensor
 from lop.config import Config
 from lop.envs import ControlTask
 from lop.experiment import build
-from lop.progress import Progress
-from lop.results import RunFolder
 from lop.rl.episodes import EpisodeRecorder
 from lop.rl.ppo import gaussian_kl, make_ppo_learner
 from lop.rl.rollout import Rollouts
 from lop.run import BINS_PER_TASK, Loop
-from lop.stopping import StopRequest
+from lop.runs.results import RunFolder
+from lop.training.progress import Progress
+from lop.training.stopping import StopRequest
 from lop.utils.seeding import make_generator
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lop.algos import Intervention
 from lop.envs import Control
-from lop.learner import Learner, StepResult
 from lop.nets import ActorCritic
 from lop.optimizers import ClosureOptimizer
+from lop.training.learner import Learner, StepResult
 
 
 class Minibatch(NamedTuple):

@@ -8,8 +8,8 @@ import sys
 
 from lop.config import parse_override
 from lop.experiment import make_config
-from lop.progress import Progress
 from lop.run import run
+from lop.training.progress import Progress
 from lop.utils.errors import UserError
 
 USER_ERROR, RESUME_ME, INTERRUPTED = 2, 75, 130

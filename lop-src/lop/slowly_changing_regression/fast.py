@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lop.algos import Intervention
-from lop.learner import Learner, StepResult
 from lop.nets import MLP
+from lop.training.learner import Learner, StepResult
 from lop.utils.errors import lookup
 
 Array = np.ndarray

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lop.results import Results
+from lop.runs.results import Results
 from lop.utils.errors import UserError
 from lop.viz.compare import common_tasks, run_scores
 from lop.viz.diagnostics import present_metrics
@@ -61,9 +61,9 @@ def summary_table(results: Results, *, baseline: str = "sgd", window: int | None
 def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> pd.DataFrame:
     """Performance over the values of a swept setting, one row per optimizer (with interventions) and value.
 
-    values: the setting's value by run, e.g. `lop.tables.option(results.runs, "optimizer.lr")`. measure: a column of
-    `run_scores`. Columns: label, value, mean, error (standard error over seeds), seeds. Raises UserError where no
-    label has two values.
+    values: the setting's value by run, e.g. `lop.notebook.tables.option(results.runs, "optimizer.lr")`. measure: a
+    column of `run_scores`. Columns: label, value, mean, error (standard error over seeds), seeds. Raises UserError
+    where no label has two values.
     """
     plain = tasks.drop(columns="lr", errors="ignore")  # labels stay the method's alone
     scores = run_scores(plain)

@@ -17,11 +17,11 @@ import yaml
 
 from lop.config import Config, Section, parse_override
 from lop.experiment import config_folder, make_config
-from lop.progress import Progress
-from lop.results import Results, load, read_status
+from lop.notebook.tables import relabelled
 from lop.run import RunResult, run
+from lop.runs.results import Results, load, read_status
 from lop.streams import BENCHMARKS
-from lop.tables import relabelled
+from lop.training.progress import Progress
 from lop.utils.errors import UserError, lookup
 from lop.utils.files import disk_errors
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from lop.notebook import plan, run_methods
-from lop.results import Results, load
-from lop.tables import by_task, comparison, hard_tasks, only, option, relabelled, summary
+from lop.notebook.tables import by_task, comparison, hard_tasks, only, option, relabelled, summary
+from lop.runs.results import Results, load
 from lop.utils.errors import UserError
 
 

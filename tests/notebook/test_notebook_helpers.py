@@ -4,8 +4,8 @@ import shlex
 import pytest
 
 from lop import notebook
-from lop.launcher import form, launcher
 from lop.notebook import bring_earlier, describe, plan, run_all
+from lop.notebook.launcher import form, launcher
 from lop.run import RunResult
 from lop.utils.errors import UserError
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lop.learner import StepResult
+from lop.training.learner import StepResult
 
 
 class OnlineRecorder:

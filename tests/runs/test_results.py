@@ -3,9 +3,9 @@ import pickle
 import pytest
 import torch
 
-from lop import checkpoint
 from lop.config import validate
-from lop.results import RunFolder, Table, load
+from lop.runs import checkpoint
+from lop.runs.results import RunFolder, Table, load
 from lop.utils.errors import UserError
 
 

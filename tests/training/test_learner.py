@@ -2,10 +2,10 @@ import torch
 from torch.nn import functional as F
 
 from lop.algos import Intervention
-from lop.learner import Learner
 from lop.nets import MLP
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
+from lop.training.learner import Learner
 from lop.utils.seeding import make_generator
 
 

@@ -11,11 +11,11 @@ import nbformat
 import pytest
 
 import lop.sweep
-from lop.results import load
+from lop.runs.results import load
 from lop.sweep import LocalProcesses, Outcome, make_grid, read_grid, sweep
 from lop.utils.errors import UserError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Recorded:
