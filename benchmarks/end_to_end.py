@@ -14,8 +14,9 @@ import torch
 from _timing import print_table
 from torch.nn import functional as F
 
-from lop.experiment import build, make_config
+from lop.experiment import build
 from lop.optimizers import get_optimizer
+from lop.plan import make_config
 from lop.run import run
 from lop.runs.results import load
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from _timing import interleaved_times, median_ratio, print_table
 
-from lop.experiment import build, make_config
+from lop.experiment import build
+from lop.plan import make_config
 from lop.rl.ppo import make_ppo_learner
 from lop.rl.rollout import Rollouts
 

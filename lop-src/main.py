@@ -10,9 +10,8 @@ from collections import Counter
 
 from lop.analyze import analyze, parse_tasks
 from lop.config import Config, parse_override
-from lop.experiment import make_config
+from lop.plan import BENCHMARKS, make_config
 from lop.run import RunResult, run
-from lop.streams import BENCHMARKS
 from lop.training.progress import Progress
 from lop.utils.errors import UserError
 

@@ -34,9 +34,9 @@ from pathlib import Path
 from IPython.display import Markdown, display
 
 from lop import viz
-from lop.experiment import make_config
 from lop.notebook import show
 from lop.notebook.tables import only, option
+from lop.plan import make_config
 from lop.run import run
 from lop.runs.results import load
 

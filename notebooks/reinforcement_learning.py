@@ -41,8 +41,8 @@ from IPython.display import display
 
 from lop import viz
 from lop.notebook import run_methods, show
+from lop.notebook.film import film
 from lop.notebook.tables import by_task
-from lop.rl.film import film
 from lop.utils.errors import UserError
 
 results = run_methods(

@@ -32,11 +32,11 @@ results_dir = "results/tutorial"
 import torch
 
 from lop import viz
-from lop.experiment import make_config
 from lop.notebook import load_all, show
 from lop.notebook.tables import summary
+from lop.optimizers import optimizer
 from lop.optimizers.base import ClosureOptimizer
-from lop.optimizers.registry import OPTIMIZERS
+from lop.plan import make_config
 from lop.run import run
 
 
@@ -131,6 +131,7 @@ show(viz.dashboard_grid, cured.tasks, metrics=["dormant_proportion", "avg_weight
 
 
 # %%
+@optimizer("spring")
 class SpringAdam(ClosureOptimizer):
     def __init__(self, model_or_params, *, lr: float = 0.01, pull: float = 0.01, seed: int = 0):
         super().__init__(model_or_params, {"lr": lr, "pull": pull}, seed=seed)
@@ -149,8 +150,6 @@ class SpringAdam(ClosureOptimizer):
             p.lerp_(state["start"], group["pull"])
             p.sub_(group["lr"] * m / (v.sqrt() + 1e-8))
 
-
-OPTIMIZERS["spring"] = SpringAdam
 
 # %%
 mine = train("spring", lr=0.01, pull=0.01)

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from lop.analyze import analyze, parse_tasks
-from lop.experiment import make_config
+from lop.plan import make_config
 from lop.run import run
 from lop.utils.errors import UserError
 

@@ -3,8 +3,7 @@ import json
 import pytest
 
 from lop.config import check_options, override, parse_override, read_file, validate
-from lop.experiment import shipped_optimizer
-from lop.streams import BENCHMARKS
+from lop.plan import BENCHMARKS, shipped_optimizer
 from lop.utils.errors import UserError
 
 BASE = {"benchmark": "permuted_digits", "net": {"name": "mlp"}, "optimizer": {"name": "sgd", "lr": 0.1}}

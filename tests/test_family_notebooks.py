@@ -80,7 +80,7 @@ def test_missing_data_are_one_line_that_says_how_to_get_them(tmp_path, monkeypat
 
 
 def test_the_tutorial(tmp_path, shown):
-    from lop.optimizers.registry import OPTIMIZERS
+    from lop.optimizers import OPTIMIZERS
 
     names = play("tutorial", num_tasks=2, seeds=[0], results_dir=str(tmp_path))
     assert OPTIMIZERS.pop("spring") is names["SpringAdam"]

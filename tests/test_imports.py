@@ -15,17 +15,19 @@ LAYERS = [
     {"nets", "metrics", "data"},
     {"optimizers", "algos"},
     {"training"},
+    {"envs"},
     {
-        "streams",
         "permuted_mnist",
         "incremental_cifar",
         "imagenet",
         "slowly_changing_regression",
         "random_labels",
         "five_plus_one",
-        "envs",
+        "rl",
     },
-    {"experiment", "run", "analyze", "rl"},
+    {"plan"},
+    {"experiment"},
+    {"run", "analyze"},
     {"notebook", "sweep", "main"},
 ]
 VIEWS = {"viz"}  # figures read tables: they see no learner, and only the top layers may draw
@@ -72,7 +74,12 @@ def imported_units(source: str) -> set[str]:
     return units | ({"main"} & set(names))
 
 
+ELSEWHERE = {"rl/run_ppo_2nd.py": "main", "rl/loop.py": "run"}  # a command, and a loop that run chooses
+
+
 def unit_of(path: Path) -> str:
+    if path.parent != SOURCE and (unit := ELSEWHERE.get(path.relative_to(SOURCE / "lop").as_posix())):
+        return unit
     first = path.relative_to(SOURCE).parts[-1] if path.parent == SOURCE else path.relative_to(SOURCE / "lop").parts[0]
     return first.removesuffix(".py").replace("__init__", "")
 

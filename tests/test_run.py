@@ -9,7 +9,7 @@ import pytest
 import torch
 from generated_data import write_cifar
 
-from lop.experiment import make_config
+from lop.plan import make_config
 from lop.run import run
 from lop.runs import checkpoint
 from lop.runs.results import load

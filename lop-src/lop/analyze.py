@@ -11,10 +11,10 @@ import pandas as pd
 from lop.config import Config
 from lop.data.stream import Task
 from lop.experiment import Experiment, build
+from lop.plan import BENCHMARKS
 from lop.runs import checkpoint
 from lop.runs.records import phase_rows, scalar_columns
 from lop.runs.results import Table, read_config
-from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 
 

@@ -1,6 +1,6 @@
 """The one config schema: load, override, refuse.
 
-Knows no experiment: which names exist is looked up in `lop.experiment`.
+Knows no experiment: which names exist is looked up in `lop.plan`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Run(BaseModel):
     threads: Count | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
     results_dir: str = "results"
     data_dir: str | None = None
+    plugins: list[str] = []  # files (mine.py) or modules that register what this config names
     name: Annotated[str, Field(pattern=r"^[\w.+=-]+$")] | None = None
     time_limit_hours: Amount | None = None
     resume: Literal["auto", "never", "require"] = "auto"

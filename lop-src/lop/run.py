@@ -17,10 +17,10 @@ from lop.data.stream import Task
 from lop.experiment import Experiment, build
 from lop.metrics import format_summary
 from lop.metrics.numerics import all_finite
+from lop.plan import BENCHMARKS
 from lop.runs import checkpoint
 from lop.runs.records import phase_rows, scalar_columns, timings
 from lop.runs.results import RunFolder, load
-from lop.streams import BENCHMARKS
 from lop.training.online import OnlineRecorder
 from lop.training.progress import Progress
 from lop.training.stopping import StopRequest

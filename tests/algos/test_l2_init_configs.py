@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import lop
-from lop.experiment import build, make_config
+from lop.experiment import build
+from lop.plan import make_config
 
 FOLDER = Path(lop.__file__).parent / "permuted_mnist" / "cfg" / "l2_init"
 TEN = {

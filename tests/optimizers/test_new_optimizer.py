@@ -6,7 +6,7 @@ import pytest
 import torch
 from optimizer_problems import Problem, same
 
-from lop.optimizers import registry
+from lop import optimizers
 from lop.optimizers.base import ClosureOptimizer
 
 
@@ -34,13 +34,13 @@ class Lion(ClosureOptimizer):
 
 @pytest.fixture
 def _listed(monkeypatch):
-    monkeypatch.setitem(registry.OPTIMIZERS, "lion", Lion)
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "lion", Lion)
 
 
 @pytest.mark.usefixtures("_listed")
 def test_by_its_name_it_trains_saves_resets_and_fades():
-    assert "lion" in registry.list_optimizers()
-    assert set(registry.optimizer_options("lion")) == {"lr", "betas", "max_grad_norm", "seed"}
+    assert "lion" in optimizers.list_optimizers()
+    assert set(optimizers.optimizer_options("lion")) == {"lr", "betas", "max_grad_norm", "seed"}
     problem = Problem("lion", lr=1e-2, max_grad_norm=1.0)
     losses = problem.run(20)
     assert losses[-1] < losses[0]

@@ -15,8 +15,8 @@ import torch
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
-from lop.experiment import make_config, resolve
 from lop.nets import ActorCritic
+from lop.plan import make_config, resolve
 from lop.rl import film, run_ppo_2nd
 from lop.run import run
 from lop.runs import checkpoint
@@ -243,7 +243,7 @@ def test_without_the_extra_packages_only_reinforcement_learning_is_missing(tmp_p
     program = (
         "import sys\n"
         "sys.modules['gymnasium'] = sys.modules['mujoco'] = None\n"
-        "from lop.experiment import make_config\n"
+        "from lop.plan import make_config\n"
         "from lop.run import run\n"
         f"run(make_config(benchmark='rl_ant', overrides={{'run.results_dir': {str(tmp_path)!r}}}))\n"
     )

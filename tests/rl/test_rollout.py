@@ -8,11 +8,11 @@ from torch.distributions import Independent, Normal
 pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
-from lop.envs import Control
 from lop.nets import ActorCritic
 from lop.nets.init import initialise_
 from lop.rl.normalise import RunningScale
 from lop.rl.rollout import Rollouts
+from lop.rl.stream import Control
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 

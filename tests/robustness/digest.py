@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lop-src"))
 
-from lop.experiment import make_config
+from lop.plan import make_config
 from lop.run import run
 
 DIGITS = {"benchmark.num_tasks": 3, "benchmark.epochs": 1, "net.hidden": [20, 20]}

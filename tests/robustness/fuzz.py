@@ -25,15 +25,14 @@ from hypothesis import strategies as st
 
 from lop.algos import INTERVENTIONS
 from lop.config import Config, default_options
-from lop.experiment import make_config
 from lop.metrics import Dashboard
 from lop.metrics.registry import METRICS
 from lop.nets import NETS
 from lop.nets.activations import ACTIVATIONS
 from lop.nets.init import SCHEMES
 from lop.optimizers import list_optimizers, optimizer_options
+from lop.plan import BENCHMARKS, make_config
 from lop.run import run
-from lop.streams import BENCHMARKS
 from lop.utils.errors import UserError
 
 LOOKS = 6  # steps (in reinforcement learning: updates) that a run is left to make

@@ -26,8 +26,8 @@ import micro
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lop-src"))
 import main as command_line
+from lop.plan import BENCHMARKS
 from lop.runs import checkpoint
-from lop.streams import BENCHMARKS
 from lop.utils import files
 
 # what a run imports late: once here, instead of in every fork

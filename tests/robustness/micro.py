@@ -11,11 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the commands of this f
 from generated_data import write_cifar, write_class_files, write_tiny_imagenet
 
 from lop.config import Config, override
-from lop.experiment import resolve
 from lop.optimizers import list_optimizers, optimizer_options
+from lop.plan import BENCHMARKS, resolve
 from lop.runs import checkpoint
 from lop.runs.results import TABLES
-from lop.streams import BENCHMARKS
 
 CONTROL = all(importlib.util.find_spec(name) for name in ("gymnasium", "mujoco"))
 NAMES = [name for name, benchmark in BENCHMARKS.items() if CONTROL or benchmark.kind == "supervised"]

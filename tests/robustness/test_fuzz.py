@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lop.config import override, parse_override, read_file
-from lop.experiment import resolve
+from lop.plan import resolve
 from lop.utils.errors import UserError
 
 quick = settings(

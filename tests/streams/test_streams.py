@@ -4,7 +4,8 @@ import pytest
 import torch
 from generated_data import write_cifar, write_class_files, write_idx, write_tiny_imagenet
 
-from lop.streams import BENCHMARKS, make_stream
+from lop.experiment import make_stream
+from lop.plan import BENCHMARKS
 from lop.utils.errors import UserError
 
 NAMES = [name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "supervised"]

@@ -6,12 +6,11 @@ import pytest
 from generated_data import write_cifar, write_class_files, write_idx, write_tiny_imagenet
 
 import lop
-from lop.experiment import make_config
+from lop.plan import BENCHMARKS, make_config
 from lop.run import run
-from lop.streams import BENCHMARKS
 
 PACKAGE = Path(lop.__file__).parent
-FOLDERS = sorted({b.configs.split("/")[0] for b in BENCHMARKS.values() if b.kind == "supervised"})
+FOLDERS = sorted({b.stream.__module__.split(".")[1] for b in BENCHMARKS.values() if b.kind == "supervised"})
 CONFIGS = sorted(p for folder in FOLDERS for p in (PACKAGE / folder / "cfg").rglob("*.json"))
 SMALL_STREAM = {
     "permuted_mnist": {"batch_size": 10, "examples_per_task": 30, "num_tasks": 2},

@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lop.utils.registry import Registry
+
 if TYPE_CHECKING:  # interventions are handed the learner; they never build one
     from lop.data.stream import Task
     from lop.training.learner import Learner
 
 
+INTERVENTIONS: Registry[type[Intervention]] = Registry("intervention")
+intervention = INTERVENTIONS.register
+"""Decorator: `@intervention("name")` on an Intervention makes it known by that name."""
+
+
+@intervention("bp")  # nothing: plain backprop
 class Intervention:
     """Every method is optional. Keyword-only, annotated constructor parameters are its options in a config.
 

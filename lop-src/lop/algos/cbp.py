@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
 from lop.algos.units import UnitReset, reset_units, resettable
 from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
@@ -44,6 +44,7 @@ class MatureUnits:
         return number
 
 
+@intervention("cbp")
 class CBP(Intervention):
     """Every step, `replacement_rate` x (units older than `maturity_threshold` steps) per layer, least useful first.
 

@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.utils.errors import UserError
 
 
+@intervention("early_stopping")
 class EarlyStopping(Intervention):
     """After each epoch the validation split is evaluated; the best weights within the task are loaded at its end.
 

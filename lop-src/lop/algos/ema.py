@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.utils.errors import UserError
 
 
+@intervention("ema")
 class EMA(Intervention):
     """Shadow weights w <- decay * w + (1 - decay) * p after every step; they start at p again with each task."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.distance import half_squares
 from lop.algos.penalties import check_weight
 from lop.metrics.probing import probing
@@ -58,6 +58,7 @@ def _each(y: Labels, change: Callable[[Tensor], Tensor]) -> Labels:
     return change(y) if isinstance(y, Tensor) else type(y)(*map(change, y))
 
 
+@intervention("ewc")
 class EWC(Intervention):
     """0.5 * weight * sum f (p - p*)^2, p* the weights at the end of the last task; nothing in the first task.
 
@@ -99,6 +100,7 @@ class EWC(Intervention):
         self._fisher = {name: value.clone() for name, value in state["fisher"].items()}
 
 
+@intervention("l2_init_ewc")
 class L2InitEWC(EWC):
     """L2 Init and EWC together: 0.5 * l2_weight * sum (p - p0)^2 + EWC's penalty (Kumar et al. 2023)."""
 

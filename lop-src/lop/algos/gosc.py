@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lop.algos.base import intervention
 from lop.algos.sdp import Exponent, SpectralIntervention
 from lop.metrics.probing import probing
 from lop.utils.errors import UserError
@@ -22,6 +23,7 @@ def alignment(gradient: Tensor, u: Tensor, vh: Tensor, rank: int) -> Tensor:
     return (left + right) / 2
 
 
+@intervention("gosc")
 class GOSC(SpectralIntervention):
     """SDP with gamma_i = gamma_max (1 - a_i) + gamma_min a_i for singular value i, a_i its alignment with the gradient.
 

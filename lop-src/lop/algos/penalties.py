@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.distance import absolutes, half_squares, huber
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
 from lop.utils.errors import UserError
@@ -20,6 +20,7 @@ def check_weight(name: str, weight: float) -> None:
         raise UserError(f"{name} must be >= 0, got {weight}")
 
 
+@intervention("l2")
 class L2(Intervention):
     """Weight decay in the loss: 0.5 * weight * sum p^2."""
 
@@ -75,6 +76,7 @@ class InitPenalty(Intervention):
         restore_generator(self._generator, state["generator"])
 
 
+@intervention("l2_init")
 class L2Init(InitPenalty):
     """0.5 * weight * sum (p - p0)^2."""
 
@@ -82,6 +84,7 @@ class L2Init(InitPenalty):
         return half_squares(parameters, initial)
 
 
+@intervention("l1_init")
 class L1Init(InitPenalty):
     """weight * sum abs(p - p0)."""
 
@@ -89,6 +92,7 @@ class L1Init(InitPenalty):
         return absolutes(parameters, initial)
 
 
+@intervention("huber_init")
 class HuberInit(InitPenalty):
     """weight * sum huber(p - p0): quadratic up to `delta`, linear beyond."""
 
@@ -102,6 +106,7 @@ class HuberInit(InitPenalty):
         return huber(parameters, initial, self.delta)
 
 
+@intervention("hybrid_init")
 class HybridInit(InitPenalty):
     """0.5 * weight * sum (p - p0)^2 + l1_weight * sum abs(p - p0)."""
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
 from lop.algos.units import UnitReset, candidates, reset_units, resettable
 from lop.nets import HiddenLayer
@@ -21,6 +21,7 @@ def dormant_units(features: Tensor, layer: HiddenLayer, threshold: float) -> Ten
     return activity <= threshold * activity.mean()
 
 
+@intervention("redo")
 class ReDo(Intervention):
     """Every `period` steps, units that are dormant on the step's batch start again; their outgoing weights become 0.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
 from lop.nets.init import initialise_
 
@@ -22,6 +22,7 @@ class _BoundaryReset(Intervention):
         restore_generator(self._generator, state["generator"])
 
 
+@intervention("head_reset")
 class HeadReset(_BoundaryReset):
     """The output layers are drawn afresh, or set to zero, at each task's end, and the optimizer's entries for it reset.
 
@@ -41,6 +42,7 @@ class HeadReset(_BoundaryReset):
                 self.learner.optimizer.reset_entries(p, _everything(p))
 
 
+@intervention("network_reset")
 class NetworkReset(_BoundaryReset):
     """All parameters, running statistics and the optimizer's state start again: the retrained-network baseline."""
 

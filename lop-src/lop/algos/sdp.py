@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.utils.errors import UserError
 
 Exponent = float | Callable[[Tensor, Tensor], Tensor]  # gamma, or (left, right singular vectors) -> one per value
@@ -92,6 +92,7 @@ class SpectralIntervention(Intervention):
         self.steps = state["steps"]
 
 
+@intervention("sdp")
 class SDP(SpectralIntervention):
     """Spectral diversity preservation with one exponent gamma for all singular values."""
 

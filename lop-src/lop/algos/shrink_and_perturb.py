@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
 from lop.utils.errors import UserError
 
 
+@intervention("shrink_and_perturb")
 class ShrinkAndPerturb(Intervention):
     """form "init": p = (1 - shrink) p + scale * fresh initial parameters (Ash & Adams 2020, every task; Kumar 2023
     every step). form "noise": p = (1 - shrink) p + Gaussian noise of standard deviation `noise_std` (Dohare 2024,

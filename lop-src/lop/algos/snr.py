@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
 from lop.algos.units import UnitReset, candidates, reset_units, resettable
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
 
 
+@intervention("snr")
 class SNR(Intervention):
     """A unit is reset when its time since last firing exceeds the (1 - eta) quantile of its own inter-firing times.
 

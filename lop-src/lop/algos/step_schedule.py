@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lop.algos.base import Intervention
+from lop.algos.base import Intervention, intervention
 from lop.utils.errors import UserError
 
 
+@intervention("step_schedule")
 class StepSchedule(Intervention):
     """The step size is multiplied by `factor` at each of the epochs `milestones` of a task, and is back at the next.
 

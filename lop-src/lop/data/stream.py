@@ -59,7 +59,3 @@ class TaskStream(ABC):
     @abstractmethod
     def task(self, k: int) -> Task:
         """Task k, 0 <= k < num_tasks; the same whatever was asked before."""
-
-    def accelerate(self, learner) -> bool:
-        """Give the learner a faster `learn` of the same result, where the benchmark knows one; returns whether."""
-        return False

@@ -4,9 +4,6 @@ Needs the optional packages gymnasium and mujoco; importing this package does no
 `lop/SlipperyAnt-v5`, `lop/SlipperyHopper-v5`, `lop/SlipperyWalker2d-v5` (and -v4) are registered with it.
 """
 
-from lop.envs.control import Control, ControlTask
 from lop.envs.slippery import register_all
-
-__all__ = ["Control", "ControlTask"]
 
 register_all()

@@ -8,10 +8,12 @@ from lop.data.options import require_batch, require_positive
 from lop.data.pixels import scale
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed, make_generator
 
 
+@benchmark("five_plus_one_cifar", family="five-plus-one", configs="cfg", net={"name": "cnn"}, plain="bp_sgd")
 class FivePlusOne(TaskStream):
     """Tasks 0, 2, 4, ... are hard, `hard_classes` classes; tasks 1, 3, 5, ... are easy, `easy_classes` classes.
 

@@ -8,6 +8,7 @@ from lop.data.image_task import ImageTask
 from lop.data.options import require_batch, require_positive
 from lop.data.pixels import resize_images, scale
 from lop.data.stream import TaskStream
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed, make_generator
 
@@ -17,6 +18,14 @@ def to_input(images: Tensor) -> Tensor:
     return scale(images, 0.5, 0.5) if images.dtype == torch.uint8 else images.clone()
 
 
+@benchmark("imagenet", family="imagenet", configs="cfg", net={"name": "convnet"})
+@benchmark(
+    "tiny_imagenet",
+    family="imagenet",
+    configs="cfg/tiny_imagenet",
+    defaults={"dataset": "tiny_imagenet", "num_tasks": 100, "classes_per_task": 10, "epochs": 25, "resize": 32},
+    net={"name": "convnet"},
+)
 class ClassSubsets(TaskStream):
     """Task k: the images of the next `classes_per_task` classes of a random order; labels 0..classes_per_task-1.
 

@@ -12,12 +12,20 @@ from lop.data.options import require_batch, require_positive
 from lop.data.pixels import channel_values, scale
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed, make_generator
 
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 
+@benchmark(
+    "incremental_cifar",
+    family="cifar",
+    configs="cfg",
+    net={"name": "resnet18"},
+    plain="base_deep_learning_system",
+)
 class IncrementalClasses(TaskStream):
     """Task k: all images of the first `classes_per_increment` * (k + 1) classes of a random order.
 

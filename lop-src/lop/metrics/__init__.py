@@ -1,10 +1,12 @@
-"""Diagnostics of plasticity. A new one is one function, registered with `@metric`, in a module imported here."""
+"""Diagnostics of plasticity. A new one is one function with `@metric`, in a module of this package or outside it."""
 
-from lop.metrics import curvature, gradients, ntk, outputs, ranks, trainability, units, weights  # noqa: F401  (registered)
 from lop.metrics.dashboard import Dashboard
 from lop.metrics.evaluate import evaluate
 from lop.metrics.probing import probing
-from lop.metrics.registry import CORE, METRICS, Metric
+from lop.metrics.registry import CORE, METRICS, Metric, metric
 from lop.metrics.summary import format_summary
+from lop.utils.registry import import_modules
 
-__all__ = ["CORE", "METRICS", "Dashboard", "Metric", "evaluate", "format_summary", "probing"]
+import_modules(__name__, __path__)
+
+__all__ = ["CORE", "METRICS", "Dashboard", "Metric", "evaluate", "format_summary", "metric", "probing"]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lop.utils.registry import Registry
+
 # The dashboard's own values, in the order of the summary; every other registered name is an extra.
 CORE = (
     "loss",
@@ -48,18 +50,23 @@ class Metric:
     companions: tuple[str, ...] = ()
 
     @property
+    def source(self) -> Callable[[Any], Any]:
+        """What was decorated: where the registry says the name is from."""
+        return self.compute
+
+    @property
     def core(self) -> bool:
         return self.name in CORE
 
 
-METRICS: dict[str, Metric] = {}
+METRICS: Registry[Metric] = Registry("diagnostic")
 
 
 def metric(name: str, label: str, range: tuple, higher_is_better: bool | None, description: str, **kind):
     """Decorator: registers the function that computes `name` from a Probe."""
 
     def register(compute):
-        METRICS[name] = Metric(name, label, range, higher_is_better, description, compute, **kind)
+        METRICS.add(name, Metric(name, label, range, higher_is_better, description, compute, **kind))
         return compute
 
     return register

@@ -1,17 +1,12 @@
-"""Nets by name. A new net is one file and one line here."""
+"""Nets by name: registered with `@net`."""
 
 from lop.nets.actor_critic import ActorCritic
-from lop.nets.base import FeatureRecorder, HiddenLayer, Net
+from lop.nets.base import NETS, FeatureRecorder, HiddenLayer, Net, net
 from lop.nets.convnet import CNN, ConvNet
 from lop.nets.mlp import MLP
 from lop.nets.resnet import ResNet18
+from lop.utils.registry import import_modules
 
-NETS: dict[str, type[Net]] = {
-    "mlp": MLP,
-    "actor_critic": ActorCritic,
-    "convnet": ConvNet,
-    "cnn": CNN,
-    "resnet18": ResNet18,
-}
+import_modules(__name__, __path__)
 
-__all__ = ["CNN", "MLP", "NETS", "ActorCritic", "ConvNet", "FeatureRecorder", "HiddenLayer", "Net", "ResNet18"]
+__all__ = ["CNN", "MLP", "NETS", "ActorCritic", "ConvNet", "FeatureRecorder", "HiddenLayer", "Net", "ResNet18", "net"]

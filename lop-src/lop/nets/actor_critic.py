@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lop.nets.base import HiddenLayer, Net
+from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.mlp import MLP
 from lop.utils.errors import UserError
 
@@ -23,6 +23,7 @@ class LogStd(nn.Module):
         return {"value": torch.full_like(self.value, self.initial)}
 
 
+@net("actor_critic")
 class ActorCritic(Net):
     """Two separate MLPs on the observation: the mean action of a Gaussian policy, and the value of the state.
 

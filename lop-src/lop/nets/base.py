@@ -1,9 +1,13 @@
 """What every net tells about itself: its hidden layers, and the features they compute."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from lop.utils.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,11 @@ class HiddenLayer:
         return weight.view(weight.shape[0], self.expansion, self.units, -1)
 
 
+NETS: Registry[type[Net]] = Registry("net")
+net = NETS.register
+"""Decorator: `@net("name")` on a Net; it is built as `cls(input_shape, num_outputs, **options)`."""
+
+
 class Net(nn.Module):
     """forward(x) -> outputs (batch, num_outputs), plus the description of the hidden layers, input to output."""
 
@@ -78,7 +87,7 @@ class FeatureRecorder:
 
         return hook
 
-    def __enter__(self) -> "FeatureRecorder":
+    def __enter__(self) -> FeatureRecorder:
         self.recording = True
         return self
 

@@ -5,11 +5,12 @@ import math
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
-from lop.nets.base import HiddenLayer, Net
+from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, conv2d, linear
 from lop.utils.errors import UserError
 
 
+@net("convnet")
 class ConvNet(Net):
     """Continual ImageNet's net (Dohare 2024): conv 5x5x32, 3x3x64, 3x3x128, each with max-pool, then 128, 128, head.
 
@@ -78,6 +79,7 @@ class ConvNet(Net):
         return self.head
 
 
+@net("cnn")
 class CNN(ConvNet):
     """L2 Init's net (Kumar 2023): conv 5x5x16 with max-pool, twice, then 100, 100, head. Options as ConvNet's."""
 

@@ -5,11 +5,12 @@ import math
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
-from lop.nets.base import HiddenLayer, Net
+from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, linear
 from lop.utils.errors import UserError
 
 
+@net("mlp")
 class MLP(Net):
     """Linear layers with one activation each, and a linear head. Inputs of any shape are flattened.
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
-from lop.nets.base import HiddenLayer, Net
+from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, conv2d, linear
 from lop.utils.errors import UserError
 
@@ -30,6 +30,7 @@ class BasicBlock(nn.Module):
         return self.act2(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
+@net("resnet18")
 class ResNet18(Net):
     """ResNet-18 for 32x32 images (He 2016): 3x3 stem without max-pool, convolutions with biases, average pooling.
 

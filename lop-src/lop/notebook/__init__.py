@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -13,75 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from lop.config import Config, Section, parse_override
-from lop.experiment import config_folder, make_config
+from lop.config import Config, Section
 from lop.notebook.tables import relabelled
+from lop.plan import BENCHMARKS, by_path, make_config, plan
 from lop.run import RunResult, run
 from lop.runs.results import Results, load, read_status
-from lop.streams import BENCHMARKS
 from lop.training.progress import Progress
 from lop.utils.errors import UserError, lookup
 from lop.utils.files import disk_errors
+from lop.utils.place import kaggle_folder, place
 
-
-def place() -> str:
-    """`kaggle`, `colab` or `local`."""
-    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
-        return "kaggle"
-    return "colab" if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules else "local"
-
-
-def kaggle_folder(name: str) -> Path:
-    """`input`, where data sets are attached, or `working`; LOP_KAGGLE_ROOT moves both."""
-    return Path(os.environ.get("LOP_KAGGLE_ROOT", "/kaggle"), name)
-
-
-def plan(
-    *,
-    optimizer: str | None = None,
-    benchmark: str | None = None,
-    algos: Sequence[str | dict[str, Any]] | str = (),
-    config: str | None = None,
-    baseline: bool = True,
-    lr: float | None = None,
-    overrides: dict[str, Any] | str | None = None,
-    **settings: Any,
-) -> list[Config]:
-    """The run that a notebook's parameters describe and, with `baseline`, the plain one on the same tasks and steps.
-
-    Plain is SGD (RL: Adam) without interventions, with the benchmark's settings for it.
-
-    config: path of a config file; its values hold wherever no parameter is given. Without one, the default is Sassha
-    on `permuted_digits`. algos: names or sections, or names separated by commas. overrides: by dotted path, or
-    `a.b=1, c.d=2`. settings: num_tasks and dataset of the benchmark, and any key of the config's `run`; None means:
-    as in the config. Raises UserError for anything that cannot run.
-    """
-    if config is None:
-        optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
-    shared, given = _by_path(settings), _overrides(overrides)
-    own = {**shared, **({} if lr is None else {"optimizer.lr": lr}), **given}
-    chosen = make_config(config, benchmark=benchmark, optimizer=optimizer, algos=_sections(algos), overrides=own)
-    if not baseline:
-        return [chosen]
-    method = ("optimizer", "algos")
-    same = {key: value for key, value in {**shared, **given}.items() if key.split(".")[0] not in method}
-    standard = BENCHMARKS[chosen.benchmark.name].optimizer
-    plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
-    return [chosen] if plain.run_name() == chosen.run_name() else [chosen, plain]
-
-
-def _by_path(settings: dict[str, Any]) -> dict[str, Any]:
-    """A notebook's parameters by their path in the config: num_tasks and dataset are the benchmark's, others the run's.
-
-    Without those that are None; on Kaggle the folders that are not given are Kaggle's.
-    """
-    if place() == "kaggle":
-        folders = {"results_dir": kaggle_folder("working") / "results", "data_dir": kaggle_folder("input")}
-        settings = {**settings, **{name: settings.get(name) or str(path) for name, path in folders.items()}}
-    section = {"num_tasks": "benchmark", "dataset": "benchmark"}
-    return {f"{section.get(name, 'run')}.{name}": value for name, value in settings.items() if value is not None}
+__all__ = ["bring_earlier", "describe", "load_all", "place", "plan", "run_all", "run_methods", "show"]
 
 
 def describe(config: Config) -> str:
@@ -96,19 +36,6 @@ def describe(config: Config) -> str:
     parts = [("benchmark", config.benchmark), ("net", config.net), ("optimizer", config.optimizer)]
     lines = [line(*part) for part in [*parts, *(("algo", algo) for algo in config.algos)]]
     return "\n".join(textwrap.fill(text, 96, subsequent_indent="    ") for text in lines)
-
-
-def _sections(algos: Sequence[str | dict[str, Any]] | str) -> list[dict[str, Any]] | None:
-    if isinstance(algos, str):
-        algos = yaml.safe_load(algos) if algos.lstrip().startswith("[") else algos.split(",")
-    sections = [{"name": algo.strip()} if isinstance(algo, str) else algo for algo in algos if algo]
-    return sections or None
-
-
-def _overrides(given: dict[str, Any] | str | None) -> dict[str, Any]:
-    if isinstance(given, str):
-        return dict(parse_override(item) for item in re.split(r",\s*(?=[\w.]+=)", given) if item.strip())
-    return dict(given or {})
 
 
 def run_all(
@@ -195,10 +122,11 @@ def run_methods(
     it prints the one line that says how to get them, and the tables are empty. Raises UserError for unknown names and
     impossible values.
     """
-    folder = config_folder(lookup(BENCHMARKS, benchmark, "benchmark"))
-    files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".yml")}
+    folder = lookup(BENCHMARKS, benchmark, "benchmark").configs
+    shipped = sorted(folder.iterdir()) if folder is not None else []
+    files = {path.stem: path for path in shipped if path.suffix in (".json", ".yml")}
     paths = [lookup(files, method, f"config of {benchmark}") for method in methods]
-    given = _by_path(settings) | {path: value for path, value in (overrides or {}).items() if value is not None}
+    given = by_path(settings) | {path: value for path, value in (overrides or {}).items() if value is not None}
     configs = [make_config(path, overrides={**given, "run.seed": seed}) for seed in seeds for path in paths]
     stems = [path.stem for path in paths] * len(seeds)
     shown = [f"{stem}, seed {config.run.seed}" for config, stem in zip(configs, stems, strict=True)]

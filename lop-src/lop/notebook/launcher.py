@@ -9,7 +9,7 @@ from typing import Any
 
 from lop.algos import INTERVENTIONS
 from lop.optimizers import list_optimizers
-from lop.streams import BENCHMARKS
+from lop.plan import BENCHMARKS
 from lop.utils.attended import attended
 
 

@@ -1,7 +1,11 @@
-"""Optimizers behind one protocol: `loss = optimizer.step(closure)`."""
+"""Optimizers behind one protocol: `loss = optimizer.step(closure)`. One file each, registered with `@optimizer`."""
 
 from lop.optimizers.base import ClosureOptimizer
-from lop.optimizers.registry import OPTIMIZERS, find_optimizer, get_optimizer, list_optimizers, optimizer_options
+from lop.optimizers.build import find_optimizer, get_optimizer, optimizer_options
+from lop.optimizers.registry import OPTIMIZERS, list_optimizers, optimizer
+from lop.utils.registry import import_modules
+
+import_modules(__name__, __path__)
 
 __all__ = [
     "OPTIMIZERS",
@@ -9,5 +13,6 @@ __all__ = [
     "find_optimizer",
     "get_optimizer",
     "list_optimizers",
+    "optimizer",
     "optimizer_options",
 ]

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, add_preconditioned, advance_weights, step_numbers
 from lop.optimizers.multi_tensor import Number, scale
+from lop.optimizers.registry import optimizer
 
 
+@optimizer("adahessian")
 class AdaHessian(CurvatureOptimizer):
     """m = b1 m + (1-b1) g; v = b2 v + (1-b2) d^2; p -= lr * (m/(1-b1^t)) / ((v/(1-b2^t))^(k/2) + eps).
 

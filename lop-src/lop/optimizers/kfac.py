@@ -18,11 +18,13 @@ from lop.optimizers.kfac_factors import (
 )
 from lop.optimizers.kfac_layers import Call, input_rows, output_rows, recorded_calls, supported_layers, weight_uses
 from lop.optimizers.options import check_at_least, check_count, check_decay
+from lop.optimizers.registry import optimizer
 
 ADAPT_INTERVAL = 5
 ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19/20)^interval
 
 
+@optimizer("kfac")
 class KFAC(ClosureOptimizer):
     """Every Linear and Conv2d: p -= lr * (G + sqrt(damping) I)^-1 dW (A + sqrt(damping) I)^-1; the rest: SGD.
 

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure, ClosureOptimizer
+from lop.optimizers.build import get_optimizer
 from lop.optimizers.options import check_at_least
 from lop.optimizers.perturbation import ascent
+from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
 
 
+@optimizer("sam")
 class SAM(ClosureOptimizer):
     """The base optimizer's step, with everything it asks of the loss taken at p + e, e = rho * g / norm(g).
 
@@ -36,7 +39,6 @@ class SAM(ClosureOptimizer):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
-        from lop.optimizers.registry import get_optimizer  # the registry lists this class
 
         check_at_least("rho", rho, 0)
         self.rho = rho
@@ -89,6 +91,7 @@ class SAM(ClosureOptimizer):
         self._share()
 
 
+@optimizer("asam")
 class ASAM(SAM):
     """SAM with e = rho * p^2 * g / norm(abs(p) * g), which does not change when layers are rescaled.
 

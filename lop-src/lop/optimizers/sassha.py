@@ -11,10 +11,12 @@ from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, add_preconditio
 from lop.optimizers.multi_tensor import Number, blocks, scale
 from lop.optimizers.options import check_at_least
 from lop.optimizers.perturbation import ascent
+from lop.optimizers.registry import optimizer
 from lop.optimizers.schedules import Schedule, Shape
 from lop.utils.errors import UserError
 
 
+@optimizer("sassha")
 class Sassha(CurvatureOptimizer):
     """Gradient and curvature are taken at p + e, e = rho * g / norm(g), the step is made from p.
 
@@ -123,6 +125,7 @@ class Sassha(CurvatureOptimizer):
             self._advance(_update, columns, numbers, **options)
 
 
+@optimizer("msassha")
 class MSassha(Sassha):
     """Sassha with the perturbation along the momentum of the previous step: e = rho * m / norm(m).
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from lop.optimizers.base import ClosureOptimizer
 from lop.optimizers.kfac_factors import fill_rows
 from lop.optimizers.options import check_count, check_decay
+from lop.optimizers.registry import optimizer
 
 
+@optimizer("shampoo")
 class Shampoo(ClosureOptimizer):
     """m = momentum * m + G x_1 P_1 ... x_k P_k; p -= lr * m, with P_i = (H_i + epsilon I)^(-1/(2k)), k: tensor order.
 

@@ -10,9 +10,11 @@ from torch.nn.functional import cross_entropy
 from lop.optimizers.base import Closure, Pass
 from lop.optimizers.curvature import CurvatureOptimizer
 from lop.optimizers.multi_tensor import Number, add_multiple, blocks, scale
+from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
 
 
+@optimizer("sophiah", "sophia")
 class SophiaH(CurvatureOptimizer):
     """p -= lr * sign(m) * min(abs(m) / (clip_threshold * max(h, 0) + eps), 1), m = b1 m + (1-b1) g.
 
@@ -94,6 +96,7 @@ class SophiaH(CurvatureOptimizer):
         return found
 
 
+@optimizer("sophiag")
 class SophiaG(SophiaH):
     """SophiaH with the Gauss-Newton-Bartlett estimate: h = B * g_hat^2, B the batch size.
 

@@ -13,6 +13,7 @@ from lop.data.options import require_batch, require_positive
 from lop.data.pixels import scale
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed, make_generator
 
@@ -25,6 +26,20 @@ def permute_pixels(permutation: Tensor | None, images: Tensor) -> Tensor:
     return flat.view(images.shape)
 
 
+@benchmark(
+    "permuted_mnist",
+    family="mnist",
+    configs="cfg",
+    net={"name": "mlp", "hidden": [2000, 2000, 2000]},
+    plain="bp_batch_32",
+)
+@benchmark(
+    "permuted_digits",
+    family="mnist",
+    configs="cfg/digits",
+    defaults={"dataset": "digits", "batch_size": 16, "epochs": 5, "num_tasks": 40},
+    net={"name": "mlp", "hidden": [100, 100, 100]},
+)
 class PermutedImages(TaskStream):
     """Task k: the training images once, in random order, pixels permuted; train and test through one permutation.
 

@@ -7,10 +7,26 @@ from lop.data.options import require_batch, require_positive
 from lop.data.pixels import scale
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed, make_generator
 
 
+@benchmark(
+    "random_label_mnist",
+    family="labels",
+    configs="cfg/mnist",
+    net={"name": "mlp", "hidden": [100, 100]},
+    plain="bp_sgd",
+)
+@benchmark(
+    "random_label_cifar",
+    family="labels",
+    configs="cfg/cifar",
+    defaults={"dataset": "cifar10"},
+    net={"name": "cnn"},
+    plain="bp_sgd",
+)
 class RandomLabels(TaskStream):
     """Task k: `num_examples` images, the same in every task, each with a label drawn anew.
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lop.config import Config
-from lop.envs import ControlTask
 from lop.experiment import build
 from lop.rl.episodes import EpisodeRecorder
-from lop.rl.ppo import gaussian_kl, make_ppo_learner
+from lop.rl.ppo import gaussian_kl
 from lop.rl.rollout import Rollouts
+from lop.rl.stream import ControlTask
 from lop.run import BINS_PER_TASK, Loop
 from lop.runs.results import RunFolder
 from lop.training.progress import Progress
@@ -28,7 +28,7 @@ class ControlLoop(Loop):
     """
 
     def __init__(self, config: Config, folder: RunFolder, progress: Progress | None, summaries: bool):
-        experiment = build(config, make_ppo_learner)
+        experiment = build(config)
         self.rollouts = Rollouts(experiment.stream, experiment.learner.net, config.run.seed)
         self.episodes = EpisodeRecorder()
         self.start: dict[str, Tensor] | None = None  # of the current task: see `_snapshot`

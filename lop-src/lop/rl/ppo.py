@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from lop.algos import Intervention
-from lop.envs import Control
 from lop.nets import ActorCritic
 from lop.optimizers import ClosureOptimizer
 from lop.training.learner import Learner, StepResult
@@ -91,11 +90,3 @@ class PPOLearner(Learner):
             # the entropy of a Gaussian without its constant
             loss = loss - self.entropy_weight * log_std.sum()
         return loss
-
-
-def make_ppo_learner(
-    net: ActorCritic, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: Control, seed: int
-) -> PPOLearner:
-    """The learner of a benchmark of continuous control."""
-    weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
-    return PPOLearner(net, optimizer, interventions, clip=stream.clip, **weights, seed=seed)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lop.envs import Control
 from lop.nets.actor_critic import ActorCritic
 from lop.rl.gae import advantages
 from lop.rl.normalise import RunningScale
@@ -23,7 +22,7 @@ class Rollouts:
     Everything that changes between two updates is in `state_dict`.
     """
 
-    def __init__(self, stream: Control, net: ActorCritic, seed: int):
+    def __init__(self, stream, net: ActorCritic, seed: int):
         self.stream, self.net, self.pool = stream, net, stream.pool
         self.steps, self.num_envs = stream.rollout_steps // len(self.pool.envs), len(self.pool.envs)
         self.device = next(net.parameters()).device

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from lop.config import parse_override
-from lop.experiment import make_config
+from lop.plan import make_config
 from lop.run import run
 from lop.training.progress import Progress
 from lop.utils.errors import UserError

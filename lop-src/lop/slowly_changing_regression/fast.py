@@ -2,8 +2,8 @@
 
 One million updates of a 5-unit net are a million tiny steps that depend on each other. What costs is not the
 arithmetic but the calls around it, so that the forward and backward passes are written out by hand over arrays that
-are allocated once, and the nets of many seeds share each call (`online_sgd`). `accelerate` does the same for one
-learner in the general loop.
+are allocated once, and the nets of many seeds share each call (`online_sgd`). `OnlineLearner` does the same for
+one learner in the general loop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lop.algos import Intervention
-from lop.nets import MLP
+from lop.data.stream import TaskStream
+from lop.nets import MLP, Net
+from lop.optimizers import ClosureOptimizer
 from lop.training.learner import Learner, StepResult
 from lop.utils.errors import lookup
 
@@ -178,49 +180,42 @@ def online_sgd(nets: StackedNets, x: Array, y: Array, lr: float) -> Array:
         return np.square(errors[:, :, 0, 0]).T
 
 
-def accelerate(learner: Learner) -> bool:
-    """Give the learner a hand-written `learn` for single examples, where there is one; returns whether there is.
+class OnlineLearner(Learner):
+    """A Learner whose updates on single examples are written out by hand; the same within float32 rounding.
 
-    There is for plain SGD without interventions on a supported net on the CPU. The updates go to the net's own
-    parameters, so that diagnostics, checkpoints and resets see them as usual. Equal within float32 rounding.
+    For plain SGD without interventions on a supported net on the CPU (`online_learner` decides). The updates go to
+    the net's own parameters, so that diagnostics, checkpoints and resets see them as usual.
     """
-    plain = all(type(intervention) is Intervention for intervention in learner.interventions)
-    on_cpu = learner.device.type == "cpu"
-    if not (
-        plain and on_cpu and learner.loss == "mse" and is_supported(learner.net) and _is_plain_sgd(learner.optimizer)
-    ):
-        return False
-    learner.learn = _single_steps(learner)
-    return True
 
+    def __init__(self, net: MLP, optimizer: ClosureOptimizer, interventions: Sequence[Intervention] = (), **options):
+        super().__init__(net, optimizer, interventions, **options)
+        layer, head = self.hidden_layers[0], net.output_layer()
+        self._activate = ACTIVATIONS[_NAME_OF[type(layer.activation)]]
+        # views: the parameters share this memory
+        parameters = (layer.incoming.weight, layer.incoming.bias, head.weight, head.bias)
+        self._arrays = [p.detach().numpy() for p in parameters]
+        self._scratch = [np.empty_like(self._arrays[1]) for _ in range(4)]
+        self._weight_step = np.empty_like(self._arrays[0])
 
-def _single_steps(learner: Learner) -> Callable[[Tensor, Tensor], StepResult]:
-    layer, head, group = learner.hidden_layers[0], learner.net.output_layer(), learner.optimizer.param_groups[0]
-    activate = ACTIVATIONS[_NAME_OF[type(layer.activation)]]
-    # views: the parameters share this memory
-    parameters = (layer.incoming.weight, layer.incoming.bias, head.weight, head.bias)
-    weight, bias, out_weight, out_bias = (p.detach().numpy() for p in parameters)
-    reading = out_weight[0]
-    z, h, slope, h_step = (np.empty_like(bias) for _ in range(4))
-    weight_step = np.empty_like(weight)
-    column = slope[:, None]
-
-    def learn(x: Tensor, y: Tensor) -> StepResult:
+    def learn(self, x: Tensor, y: Tensor) -> StepResult:
         if len(x) != 1:
-            return Learner.learn(learner, x, y)
-        row = x.numpy().reshape(-1)
+            return super().learn(x, y)
+        weight, bias, out_weight, out_bias = self._arrays
+        z, h, slope, h_step = self._scratch
+        reading, weight_step, row = out_weight[0], self._weight_step, x.numpy().reshape(-1)
         prediction = np.empty((1, 1), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             np.dot(weight, row, out=z)
             np.add(z, bias, out=z)
-            activate(z, h, slope)
+            self._activate(z, h, slope)
             prediction[0, 0] = reading.dot(h) + out_bias[0]
             error = prediction - y.numpy()
-            step = error[0, 0] * np.float32(-2 * group["lr"])  # read each time: schedules change it
+            # the step size is read each time: schedules change it
+            step = error[0, 0] * np.float32(-2 * self.optimizer.param_groups[0]["lr"])
             np.multiply(h, step, out=h_step)
             np.multiply(slope, reading, out=slope)
             np.multiply(slope, step, out=slope)
-            np.multiply(column, row, out=weight_step)
+            np.multiply(slope[:, None], row, out=weight_step)
             np.add(reading, h_step, out=reading)
             np.add(weight, weight_step, out=weight)
             np.add(bias, slope, out=bias)
@@ -228,7 +223,15 @@ def _single_steps(learner: Learner) -> Callable[[Tensor, Tensor], StepResult]:
             loss = np.square(error)
         return StepResult(torch.from_numpy(loss)[0, 0], torch.from_numpy(prediction))
 
-    return learn
+
+def online_learner(
+    net: Net, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: TaskStream, seed: int
+) -> Learner:
+    """An OnlineLearner where it can learn this, else a Learner."""
+    plain = all(type(intervention) is Intervention for intervention in interventions)
+    on_cpu = next(net.parameters()).device.type == "cpu"
+    fast = plain and on_cpu and stream.loss == "mse" and is_supported(net) and _is_plain_sgd(optimizer)
+    return (OnlineLearner if fast else Learner)(net, optimizer, interventions, loss=stream.loss, seed=seed)
 
 
 def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:

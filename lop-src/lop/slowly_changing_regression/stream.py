@@ -10,7 +10,8 @@ from torch import Tensor
 from lop.data.options import require_batch, require_positive
 from lop.data.stream import Batch, Task, TaskStream
 from lop.nets.ltu import LTUNet
-from lop.slowly_changing_regression.fast import accelerate
+from lop.slowly_changing_regression.fast import online_learner
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
@@ -38,6 +39,14 @@ class RegressionTask(Task):
             yield from zip(self.x[:limit].split(EVALUATION_BATCH), self.y[:limit].split(EVALUATION_BATCH), strict=True)
 
 
+@benchmark(
+    "slowly_changing_regression",
+    family="regression",
+    configs="cfg",
+    net={"name": "mlp", "hidden": [5]},
+    learner=online_learner,
+    plain="relu",
+)
 class SlowlyChangingRegression(TaskStream):
     """Task k: the `flip_every` examples between two changes of the slow bits.
 
@@ -101,6 +110,3 @@ class SlowlyChangingRegression(TaskStream):
             x=x,
             y=self.target(x),
         )
-
-    def accelerate(self, learner) -> bool:
-        return accelerate(learner)

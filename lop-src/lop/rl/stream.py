@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from lop.algos import Intervention
 from lop.data.stream import Batch, Task, TaskStream
 from lop.envs.pool import EnvPool
+from lop.nets import ActorCritic
+from lop.optimizers import ClosureOptimizer
+from lop.rl.ppo import PPOLearner
+from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 
 
@@ -41,6 +47,33 @@ class ControlTask(Task):
         return iter(())
 
 
+def make_ppo_learner(
+    net: ActorCritic, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: Control, seed: int
+) -> PPOLearner:
+    """The learner of a benchmark of continuous control."""
+    weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
+    return PPOLearner(net, optimizer, interventions, clip=stream.clip, **weights, seed=seed)
+
+
+_control = partial(
+    benchmark,
+    family="rl",
+    net={"name": "actor_critic"},
+    kind="control",
+    learner=make_ppo_learner,
+    optimizer="adam",
+    plain="std",
+)
+
+
+@_control("rl_ant", configs="cfg/ant", defaults={"env": "Ant-v5"})
+@_control("rl_hopper", configs="cfg/hopper", defaults={"env": "Hopper-v5"})
+@_control("rl_walker", configs="cfg/walker", defaults={"env": "Walker2d-v5"})
+@_control(
+    "rl_slippery_ant",
+    configs="cfg/sant",
+    defaults={"env": "Ant-v5", "num_tasks": 300, "friction_every": 2_000_000},
+)
 class Control(TaskStream):
     """PPO on one MuJoCo environment, cut into `num_tasks` tasks of `task_steps` env steps.
 

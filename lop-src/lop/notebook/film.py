@@ -15,7 +15,6 @@ from PIL import Image
 from lop.config import Config
 from lop.envs.pool import make_env
 from lop.experiment import build
-from lop.rl.ppo import make_ppo_learner
 from lop.rl.rollout import Rollouts
 from lop.runs import checkpoint
 from lop.utils.errors import UserError
@@ -56,7 +55,7 @@ def film(folder: str | Path, *, seconds: float = 4.0, size: int = 240, seed: int
     if "rollouts" not in state:
         raise UserError(f"{folder}: not a reinforcement learning run")
     config.run.device = "cpu"
-    experiment = build(config, make_ppo_learner)
+    experiment = build(config)
     experiment.learner.net.load_state_dict(state["learner"]["net"])
     rollouts = Rollouts(experiment.stream, experiment.learner.net, config.run.seed)
     rollouts.load_state_dict(state["rollouts"])

@@ -1,0 +1,60 @@
+"""From a name to an optimizer: this package's own, every `torch.optim` class, and `pytorch_optimizer:<Class>`."""
+
+import importlib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from lop.optimizers.base import ClosureOptimizer
+from lop.optimizers.registry import OPTIMIZERS
+from lop.optimizers.torch_adapter import AdaptedOptimizer
+from lop.utils.errors import UserError, lookup, near_matches
+
+_LIBRARY = "pytorch_optimizer"
+
+
+def find_optimizer(name: str) -> type[Optimizer]:
+    """The class behind a name. Raises UserError with the near matches for an unknown one."""
+    library, colon, class_name = str(name).partition(":")
+    if not colon:
+        return lookup(OPTIMIZERS, name, "optimizer")
+    if library != _LIBRARY:
+        raise UserError(f"unknown optimizer library {library!r}: write {_LIBRARY}:<Class>")
+    try:
+        module = importlib.import_module(_LIBRARY)
+    except ImportError:
+        raise UserError(f"{name} needs the library {_LIBRARY}: pip install {_LIBRARY}") from None
+    classes = {k: v for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Optimizer)}
+    return lookup(classes, class_name, f"{_LIBRARY} optimizer")
+
+
+def optimizer_options(name: str) -> dict[str, inspect.Parameter]:
+    """The hyperparameters of an optimizer, with annotations and defaults: what a config section may hold."""
+    cls = find_optimizer(name)
+    if issubclass(cls, ClosureOptimizer):
+        parameters = inspect.signature(cls).parameters.values()
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    # a differentiable step needs parameters that are no leaves, a capturable one CUDA graphs: neither is for runs
+    left_out = ("params", "differentiable", "capturable")
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.name not in left_out]
+    shared = inspect.signature(ClosureOptimizer).parameters
+    options = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    return options | {key: shared[key] for key in ("max_grad_norm", "seed")}
+
+
+def get_optimizer(name: str, model_or_params: nn.Module | Iterable, **hyperparameters: Any) -> ClosureOptimizer:
+    """An optimizer by name, for a net (preferred: BatchNorm and K-FAC need it), its parameters or parameter groups.
+
+    Raises UserError for an unknown name or hyperparameter (with the near matches) and for impossible values.
+    """
+    cls = find_optimizer(name)
+    options = optimizer_options(name)
+    for key in hyperparameters:
+        if key not in options:
+            raise UserError(f"{key} is not a hyperparameter of {name}: {near_matches(key, options)}")
+    if issubclass(cls, ClosureOptimizer):
+        return cls(model_or_params, **hyperparameters)
+    return AdaptedOptimizer(model_or_params, optimizer_class=cls, **hyperparameters)

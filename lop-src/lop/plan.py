@@ -1,0 +1,186 @@
+"""From words to a checked config: names looked up, options checked, everything filled in before anything is built."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import lop
+from lop.algos import INTERVENTIONS
+from lop.config import Config, Section, check_options, default_options, override, parse_override, read_file, validate
+from lop.metrics import Dashboard
+from lop.nets import NETS
+from lop.optimizers import optimizer_options
+from lop.training.benchmark import BENCHMARKS
+from lop.utils.errors import UserError, lookup
+from lop.utils.place import kaggle_folder, place
+from lop.utils.registry import load_plugin
+
+RUN_SEEDS = {"seed"}  # options that follow from run.seed unless a config sets them
+
+# a benchmark is a package of lop with a stream.py, which registers it
+for _file in sorted(Path(lop.__file__).parent.glob("*/stream.py")):
+    importlib.import_module(f"lop.{_file.parent.name}.stream")
+
+
+def make_config(
+    path: str | Path | None = None,
+    *,
+    benchmark: str | None = None,
+    optimizer: str | None = None,
+    algos: list[str | dict[str, Any]] | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> Config:
+    """A checked config: a file's content, then the parts given by name, then overrides by dotted path.
+
+    A benchmark brings its default net; an optimizer given by name brings the settings of the config that the
+    benchmark ships for it, where there is one. Raises UserError, naming the key, for anything that cannot run.
+    """
+    data = read_file(path) if path is not None else {}
+    if benchmark is not None and _name(data.get("benchmark")) != benchmark:
+        data["benchmark"] = {"name": benchmark}
+        data.pop("net", None)
+    if optimizer is not None and _name(data.get("optimizer")) != optimizer:
+        data["optimizer"] = shipped_optimizer(_name(data.get("benchmark")), optimizer)
+    if algos is not None:
+        data["algos"] = list(algos)
+    for key, value in (overrides or {}).items():
+        data = override(data, key, value)
+    return resolve(data)
+
+
+def _name(section: Any) -> str | None:
+    return section.get("name") if isinstance(section, dict) else section
+
+
+def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
+    """The optimizer section of the benchmark's config for this optimizer, or just its name."""
+    known = BENCHMARKS.get(benchmark) if benchmark else None
+    if known is not None and known.configs is not None:
+        for stem in (f"secondorder_{optimizer}", optimizer, f"{optimizer}_nosdp", known.plain, "bp"):
+            for path in (known.configs / f"{stem}{suffix}" for suffix in (".json", ".yml")):
+                section = read_file(path)["optimizer"] if path.exists() else None
+                if _name(section) == optimizer:
+                    return section
+    return {"name": optimizer}
+
+
+def resolve(data: dict[str, Any]) -> Config:
+    """The config of a dict with every name known, every option's type checked and every default filled in.
+
+    Plugins are imported first, so that what they register is known.
+    """
+    _load_plugins(data.get("run"))
+    benchmark = _name(data.get("benchmark"))
+    if isinstance(benchmark, str):
+        known = lookup(BENCHMARKS, benchmark, "benchmark (benchmark.name)")
+        for key, default in (("net", known.net), ("optimizer", shipped_optimizer(benchmark, known.optimizer))):
+            data = {**data, key: _completed(data.get(key, {}), default)}
+    config = validate(data)
+    known = lookup(BENCHMARKS, config.benchmark.name, "benchmark")
+    config.benchmark = _filled("benchmark", known.stream, config.benchmark, known.defaults)
+    config.net = _filled("net", lookup(NETS, config.net.name, "net (net.name)"), config.net)
+    with blame("optimizer.name"):
+        hyperparameters = optimizer_options(config.optimizer.name)
+    config.optimizer = _filled("optimizer", hyperparameters, config.optimizer)
+    config.algos = [
+        _filled(f"algos.{i}", lookup(INTERVENTIONS, algo.name, f"intervention (algos.{i}.name)"), algo)
+        for i, algo in enumerate(config.algos)
+    ]
+    config.metrics = check_options("metrics", Dashboard, config.metrics)
+    return config
+
+
+def _load_plugins(run: Any) -> None:
+    plugins = run.get("plugins") if isinstance(run, dict) else None
+    for plugin in plugins if isinstance(plugins, list) else []:  # anything else is refused with the rest of `run`
+        if isinstance(plugin, str):
+            load_plugin(plugin)
+
+
+def _completed(section: Any, default: dict[str, Any]) -> Any:
+    """A section without a name, or with the default's, on top of the default; any other section as it is."""
+    if isinstance(section, dict) and section.get("name", default["name"]) == default["name"]:
+        return {**default, **section}
+    return section
+
+
+def _filled(path: str, part: Any, section: Section, defaults: dict[str, Any] | None = None) -> Section:
+    options = check_options(path, part, {**(defaults or {}), **section.options})
+    filled = {name: value for name, value in default_options(part).items() if name not in RUN_SEEDS}
+    return Section(name=section.name, **{**filled, **options})
+
+
+@contextlib.contextmanager
+def blame(path: str, options: dict[str, Any] | None = None) -> Iterator[None]:
+    """Say which section of the config a wrong value came from."""
+    try:
+        yield
+    except ValueError as error:
+        first = str(error).split(" ", 1)[0].rstrip(":")
+        raise UserError(f"{path}.{error}" if first in (options or {}) else f"{path}: {error}") from None
+
+
+def plan(
+    *,
+    optimizer: str | None = None,
+    benchmark: str | None = None,
+    algos: Sequence[str | dict[str, Any]] | str = (),
+    config: str | None = None,
+    baseline: bool = True,
+    lr: float | None = None,
+    overrides: dict[str, Any] | str | None = None,
+    **settings: Any,
+) -> list[Config]:
+    """The run that a notebook's parameters describe and, with `baseline`, the plain one on the same tasks and steps.
+
+    Plain is SGD (RL: Adam) without interventions, with the benchmark's settings for it.
+
+    config: path of a config file; its values hold wherever no parameter is given. Without one, the default is Sassha
+    on `permuted_digits`. algos: names or sections, or names separated by commas. overrides: by dotted path, or
+    `a.b=1, c.d=2`. settings: num_tasks and dataset of the benchmark, and any key of the config's `run`; None means:
+    as in the config. Raises UserError for anything that cannot run.
+    """
+    if config is None:
+        optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
+    shared, given = by_path(settings), _overrides(overrides)
+    own = {**shared, **({} if lr is None else {"optimizer.lr": lr}), **given}
+    chosen = make_config(config, benchmark=benchmark, optimizer=optimizer, algos=_sections(algos), overrides=own)
+    if not baseline:
+        return [chosen]
+    method = ("optimizer", "algos")
+    same = {key: value for key, value in {**shared, **given}.items() if key.split(".")[0] not in method}
+    standard = BENCHMARKS[chosen.benchmark.name].optimizer
+    plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
+    return [chosen] if plain.run_name() == chosen.run_name() else [chosen, plain]
+
+
+def by_path(settings: dict[str, Any]) -> dict[str, Any]:
+    """A notebook's parameters by their path in the config: num_tasks and dataset are the benchmark's, others the run's.
+
+    Without those that are None; on Kaggle the folders that are not given are Kaggle's.
+    """
+    if place() == "kaggle":
+        folders = {"results_dir": kaggle_folder("working") / "results", "data_dir": kaggle_folder("input")}
+        settings = {**settings, **{name: settings.get(name) or str(path) for name, path in folders.items()}}
+    section = {"num_tasks": "benchmark", "dataset": "benchmark"}
+    return {f"{section.get(name, 'run')}.{name}": value for name, value in settings.items() if value is not None}
+
+
+def _sections(algos: Sequence[str | dict[str, Any]] | str) -> list[dict[str, Any]] | None:
+    if isinstance(algos, str):
+        algos = yaml.safe_load(algos) if algos.lstrip().startswith("[") else algos.split(",")
+    sections = [{"name": algo.strip()} if isinstance(algo, str) else algo for algo in algos if algo]
+    return sections or None
+
+
+def _overrides(given: dict[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(given, str):
+        return dict(parse_override(item) for item in re.split(r",\s*(?=[\w.]+=)", given) if item.strip())
+    return dict(given or {})

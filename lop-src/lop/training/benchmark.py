@@ -1,0 +1,70 @@
+"""Benchmarks by name: a stream of tasks, and what a run of it needs beside the stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lop.algos import Intervention
+from lop.data.stream import TaskStream
+from lop.nets import Net
+from lop.optimizers import ClosureOptimizer
+from lop.training.learner import Learner
+from lop.utils.registry import Registry
+
+LearnerFactory = Callable[[Net, ClosureOptimizer, Sequence[Intervention], TaskStream, int], Learner]
+
+
+def supervised_learner(
+    net: Net, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: TaskStream, seed: int
+) -> Learner:
+    """What most benchmarks learn with."""
+    return Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """stream: its class, called with (seed, data_dir, device, **options).
+
+    family: the command of main.py. configs: folder with one config file per method, or None. defaults: options of this
+    name that differ from the class's. net: the net section used where a config has none. kind: "supervised", or
+    "control" for reinforcement learning, whose nets are actor-critics. learner: called with (net, optimizer,
+    interventions, stream, seed). optimizer: the default one, also the baseline. plain: the config in `configs` that
+    has its settings for the benchmark's defaults.
+    """
+
+    stream: type[TaskStream]
+    family: str
+    configs: Path | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+    net: dict[str, Any] = field(default_factory=dict)
+    kind: Literal["supervised", "control"] = "supervised"
+    learner: LearnerFactory = supervised_learner
+    optimizer: str = "sgd"
+    plain: str = "bp"
+
+    @property
+    def source(self) -> type[TaskStream]:
+        """What was decorated: where the registry says the name is from."""
+        return self.stream
+
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+
+
+def benchmark(name: str, *, family: str, configs: str | None = None, **facts: Any):
+    """Decorator: `@benchmark("name", family="command of main.py", net={...})` on a TaskStream.
+
+    configs: a folder, relative to the file that the class is defined in; facts: the other fields of a Benchmark.
+    """
+
+    def register(stream: type[TaskStream]) -> type[TaskStream]:
+        file = getattr(sys.modules[stream.__module__], "__file__", None)  # a notebook's cells are in no file
+        folder = Path(file).parent / configs if configs and file else None
+        BENCHMARKS.add(name, Benchmark(stream, family, folder, **facts))
+        return stream
+
+    return register

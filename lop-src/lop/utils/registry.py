@@ -1,0 +1,92 @@
+"""Things by name, put there by a decorator beside their definition: in this package and outside it alike."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from lop.utils.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, T], Generic[T]):
+    """Name to thing; `register` is the decorator that fills it. kind: what the things are, for messages."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def register(self, *names: str) -> Callable[[T], T]:
+        """Decorator: `@register("adahessian")`; further names are aliases. Raises UserError for a name that is taken.
+
+        The same definition again (a notebook cell that is run a second time) replaces the first.
+        """
+
+        def add(thing: T) -> T:
+            for name in names:
+                self.add(name, thing)
+            return thing
+
+        return add
+
+    def add(self, name: str, thing: T) -> None:
+        known = self.get(name)
+        if known is not None and _origin(known) != _origin(thing):
+            where = _origin(known)[0]
+            raise UserError(f"{self.kind} {name!r} is taken (by {where}): choose another name")
+        self[name] = thing
+
+
+def _origin(thing: object) -> tuple[str, str]:
+    """Where a class, a function or a record of one was defined."""
+    source = getattr(thing, "source", thing)
+    return getattr(source, "__module__", ""), getattr(source, "__qualname__", "")
+
+
+def import_modules(package: str, paths: Iterable[str]) -> None:
+    """Import every module of a package, so that what they define is registered."""
+    for found in pkgutil.iter_modules(paths, f"{package}."):
+        importlib.import_module(found.name)
+
+
+def load_plugin(name: str) -> None:
+    """Import a plugin, a file (`mine.py`) or a module (`mine.optimizers`), so that what it defines is registered.
+
+    A file is imported once in a process, under the name of its stem. Raises UserError where it cannot be found, and
+    where it raises.
+    """
+    is_file = name.endswith(".py")
+    path = Path(name).expanduser()
+    if is_file and not path.is_file():
+        raise UserError(f"run.plugins: {name}: no such file; give the path of a .py file or the name of a module")
+    module_name = path.stem if is_file else name
+    loaded = sys.modules.get(module_name)
+    try:
+        if not is_file:
+            importlib.import_module(name)
+        elif loaded is None or Path(getattr(loaded, "__file__", None) or "").resolve() != path.resolve():
+            _import_file(module_name, path)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"run.plugins: {name} cannot be imported ({reason})") from error
+
+
+def _import_file(module_name: str, path: Path) -> None:
+    if module_name in sys.modules:
+        raise UserError(f"run.plugins: {path}: a module called {module_name} is loaded already; rename the file")
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
