@@ -2,6 +2,7 @@
 """Environments: the slippery worlds, the pool, and states that go on bit-identically."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ mujoco = pytest.importorskip("mujoco")
 
 from gymnasium.utils.env_checker import check_env
 
+from lop.envs.make import make_env
 from lop.envs.pool import EnvPool
 from lop.envs.slippery import SlipperyFriction, friction
 from lop.utils.errors import UserError
@@ -30,7 +32,7 @@ def test_slippery_environments_pass_gymnasiums_own_check(name):
 
 
 def test_friction_is_log_uniform_in_its_range_and_pure_in_seed_and_number():
-    values = [friction(seed, k) for seed in range(20) for k in range(1, 101)]
+    values = [friction(seed, k) for seed in range(20) for k in range(100)]
     assert min(values) >= 0.02
     assert max(values) <= 2.0
     # log-uniform: the median is the geometric mean of the ends, a quarter lies below low * (high/low)^(1/4)
@@ -40,14 +42,15 @@ def test_friction_is_log_uniform_in_its_range_and_pure_in_seed_and_number():
     assert len({friction(0, 1), friction(0, 2), friction(1, 1)}) == 3
 
 
-def test_friction_changes_at_the_first_episode_end_after_each_period_and_in_place():
+def test_friction_is_drawn_at_first_and_changes_at_the_first_episode_end_after_each_period_and_in_place():
     env = SlipperyFriction(gymnasium.make("Hopper-v5", max_episode_steps=-1), change_every=10, seed=5)
     model, own = env.unwrapped.model, env.unwrapped.model.geom_friction.copy()
     env.reset(seed=0)
+    assert np.all(model.geom_friction[:, 0] == friction(5, 0))  # the published code's first phase is drawn too
     zero = np.zeros(env.action_space.shape)
     for _ in range(10):
         env.step(zero)
-        assert np.array_equal(model.geom_friction, own)  # the episode goes on: nothing changes yet
+        assert env.friction == friction(5, 0)  # the episode goes on: nothing changes yet
     env.reset()
     assert model is env.unwrapped.model
     assert np.all(model.geom_friction[:, 0] == friction(5, 1))
@@ -59,6 +62,43 @@ def test_friction_changes_at_the_first_episode_end_after_each_period_and_in_plac
     env.step(zero)
     env.reset()
     assert env.friction == friction(5, 2)
+
+
+def phases(env, seeds, steps=4, change_every=2) -> list[float]:
+    """The frictions of episodes of `change_every` steps, the first of which are reset with these seeds."""
+    found = []
+    for seed in (*seeds, *[None] * (steps - len(seeds))):
+        env.reset(seed=seed)
+        found.append(float(env.unwrapped.model.geom_friction[0, 0]))
+        for _ in range(change_every):
+            env.step(np.zeros(env.action_space.shape))
+    return found
+
+
+def test_a_named_slippery_worlds_schedule_follows_from_the_seed_given_to_reset_or_to_make():
+    def make(**options):
+        return gymnasium.make("lop/SlipperyHopper-v5", change_every=2, **options)
+
+    for seed in (0, 7):
+        schedule = [friction(seed, k) for k in range(4)]
+        assert phases(make(), [seed]) == schedule
+        assert phases(make(seed=seed), [3, None, 8]) == schedule  # given to make: no reset touches it
+        assert phases(make(), [9, None, seed])[2:] == schedule[:2]  # a seeded reset starts anew
+    unseeded = make()
+    schedule = phases(unseeded, [])
+    assert schedule == [friction(unseeded.unwrapped.np_random_seed, k) for k in range(4)]
+    assert schedule != phases(make(), [])
+
+
+def test_a_slippery_world_chosen_by_name_is_the_one_that_friction_every_makes():
+    by_name = EnvPool("lop/SlipperyHopper-v5", 2, seed=4)
+    plain = EnvPool("Hopper-v5", 2, seed=4, slippery={"change_every": 2_000_000})
+    for pool in (by_name, plain):  # one world for all copies
+        assert len({float(env.unwrapped.model.geom_friction[0, 0]) for env in pool.envs}) == 1
+    assert by_name.friction == plain.friction != EnvPool("lop/SlipperyHopper-v5", 1, seed=5).friction
+    # and the options reach it
+    narrow = {"change_every": 60, "low": 0.5, "high": 0.5}
+    assert EnvPool("lop/SlipperyHopper-v5", 2, seed=4, slippery=narrow).friction == pytest.approx(0.5)
 
 
 def play(pool: EnvPool, steps: int, seed: int) -> list[np.ndarray]:
@@ -78,9 +118,10 @@ def test_a_restored_pool_goes_on_bit_identically(env, tmp_path):
     play(one, 67, seed=0)
     torch.save(one.state_dict(), tmp_path / "state.pt")
     other = EnvPool(env, 2, **options)
+    first = other.friction
     play(other, 5, seed=9)  # somewhere else
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert other.friction == one.friction != 1.0
+    assert other.friction == one.friction != first
     for a, b in zip(play(one, 60, seed=2), play(other, 60, seed=2), strict=True):
         np.testing.assert_array_equal(a, b)
     assert one.take_finished() == other.take_finished() != []
@@ -137,13 +178,78 @@ def test_a_diverged_policy_does_not_reach_the_simulation():
     np.testing.assert_array_equal(pool.observations, still.observations)
 
 
+MODULE = """
+import gymnasium
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+
+class Moody(HopperEnv):
+    def __init__(self, mood="good", **options):
+        if mood == "bad":
+            raise RuntimeError("no hopping\\ntoday")
+        super().__init__(**options)
+
+gymnasium.register("test/Moody-v0", entry_point=Moody, max_episode_steps=17)
+gymnasium.register("test/Bad-v0", entry_point=Moody, kwargs={"mood": "bad"})
+"""
+
+
+class Looking(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 255, (9, 9, 3), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+
+class Counting(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 255, (9,), np.uint8)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+
+@pytest.fixture
+def registered(tmp_path, monkeypatch):
+    """A module that registers environments when it is imported, and three environments that do not fit."""
+    (tmp_path / "moody_worlds.py").write_text(MODULE)
+    (tmp_path / "broken_worlds.py").write_text("raise ValueError('not\\ntoday')")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = dict(gymnasium.registry)
+    gymnasium.register("test/Looking-v0", entry_point=Looking)
+    gymnasium.register("test/Counting-v0", entry_point=Counting)
+    gymnasium.register("test/Gone-v0", entry_point="no_such_module_here:Env")
+    yield
+    sys.modules.pop("moody_worlds", None)
+    gymnasium.registry.clear()
+    gymnasium.registry.update(before)
+
+
+def test_an_environment_of_a_module_is_imported_and_keeps_its_own_time_limit(registered):
+    pool = EnvPool("moody_worlds:test/Moody-v0", 1, seed=0)
+    assert type(pool.envs[0].unwrapped).__name__ == "Moody"
+    assert pool.time_limit == 17
+    with pytest.raises(UserError, match=r"unknown environment 'moody_worlds:Mody-v0'; did you mean 'test/Moody-v0'"):
+        make_env("moody_worlds:Mody-v0")
+
+
 @pytest.mark.parametrize(
     ("env", "message"),
     [
         ("Hoper-v5", r"env: unknown environment 'Hoper-v5'; did you mean .*'Hopper-v5'"),
-        ("CartPole-v1", "env: CartPole-v1 is not a MuJoCo environment"),
+        ("Hopper-v9", r"env: unknown environment 'Hopper-v9'; did you mean .*'Hopper-v5'"),
+        ("Ant-v3", r"env: Ant-v3 needs what is not installed \(.*gymnasium-robotics.*\); install it, or choose Ant-v5"),
+        ("test/Gone-v0", r"env: test/Gone-v0 needs what is not installed \(No module named 'no_such.*\); install it"),
+        ("nowhere_at_all:Ant-v5", r"the module of 'nowhere_at_all:Ant-v5' cannot be imported \(No module named"),
+        (":Ant-v5", r"the module of ':Ant-v5' cannot be imported"),
+        ("broken_worlds:Ant-v5", r"the module of 'broken_worlds:Ant-v5' cannot be imported \(not\)"),
+        ("moody_worlds:test/Bad-v0", r"env: moody_worlds:test/Bad-v0 cannot be made \(no hopping\)"),
+        ("CartPole-v1", r"env: CartPole-v1 has discrete actions \(Discrete\(2\)\); choose one with continuous actions"),
+        ("test/Looking-v0", r"env: test/Looking-v0 has observations of shape \(9, 9, 3\); they must be vectors"),
+        ("test/Counting-v0", "env: test/Counting-v0 has observations that are not vectors of real numbers: uint8"),
+        ("Pendulum-v1", "env: Pendulum-v1 is not a MuJoCo environment"),
     ],
 )
-def test_an_environment_that_cannot_run_is_a_users_error(env, message):
-    with pytest.raises(UserError, match=message):
+def test_an_environment_that_cannot_run_is_a_users_error(env, message, registered):
+    with pytest.raises(UserError, match=message) as caught:
         EnvPool(env, 1, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_threads_than_copies_are_refused():
+    with pytest.raises(UserError, match="env_threads must be <= num_envs = 2, got 3"):
+        EnvPool("Hopper-v5", 2, seed=0, threads=3)

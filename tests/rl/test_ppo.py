@@ -8,10 +8,10 @@ from torch.distributions import Independent, Normal, kl_divergence
 from lop.algos import INTERVENTIONS
 from lop.algos.ewc import EWC, fisher_diagonal
 from lop.nets import ActorCritic
-from lop.nets.init import initialise_
+from lop.nets.init import fresh_parameters, initialise_
 from lop.optimizers import get_optimizer
 from lop.rl.gae import advantages
-from lop.rl.ppo import Minibatch, PPOLearner, gaussian_kl, gaussian_log_prob, policy_loss
+from lop.rl.ppo import Minibatch, PPOLearner, gaussian_kl, gaussian_log_prob, policy_loss, value_loss
 from lop.rl.rollout import standardise
 from lop.utils.seeding import make_generator
 
@@ -91,8 +91,8 @@ def tiny_batch(n=16):
     generator = make_generator(1, "test")
     x = torch.randn(n, 5, generator=generator)
     actions = torch.randn(n, 3, generator=generator)
-    rest = torch.randn(3, n, generator=generator)
-    return x, Minibatch(actions, rest[0] - 4, rest[1], rest[2])
+    rest = torch.randn(4, n, generator=generator)
+    return x, Minibatch(actions, rest[0] - 4, rest[1], rest[2], rest[3])
 
 
 def test_the_loss_is_the_papers():
@@ -107,6 +107,64 @@ def test_the_loss_is_the_papers():
     constant = 1.5 * np.log(2 * np.pi * np.e)  # of the entropy, which has no gradient and is left out
     expected = -surrogate + 0.7 * value_error - 0.2 * (policy.entropy().mean() - constant)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "gradient"),
+    [
+        (1.1, 0.81, -1.8),  # near the old value 1: the error (1.1 - 2)^2 counts
+        (1.7, 0.64, 0.0),  # further than 0.2 towards the return 2: as at 1.2, nothing more to gain
+        (0.5, 2.25, -3.0),  # further away from it: the whole error, so that it is corrected
+        (3.5, 2.25, 3.0),  # past the return: the whole error where it is the larger one
+    ],
+)
+def test_the_clip_of_the_values(value, expected, gradient):
+    old, target = torch.ones(1, dtype=torch.float64), torch.full((1,), 2.0, dtype=torch.float64)
+    values = torch.full((1,), value, dtype=torch.float64, requires_grad=True)
+    loss = value_loss(values, target, old, 0.2)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected)
+    assert values.grad.item() == pytest.approx(gradient)
+
+
+def test_the_learners_value_loss_is_the_clipped_one():
+    net, (x, batch) = tiny_net(), tiny_batch()
+    optimizer = get_optimizer("sgd", net, lr=0.0)
+    with torch.no_grad():
+        v, old, target = net.value(x)[:, 0].double(), batch.values.double(), batch.returns.double()
+    far = old + (v - old).sign() * torch.minimum((v - old).abs(), torch.tensor(0.3))
+    clipped = torch.stack(((v - target) ** 2, (far - target) ** 2)).amax(0).mean()
+    plain, limited = (
+        PPOLearner(net, optimizer, value_clip=clip, value_weight=3.0).learn(x, batch).loss.item()
+        for clip in (None, 0.3)
+    )
+    assert limited - plain == pytest.approx(3 * (clipped - ((v - target) ** 2).mean()).item(), rel=1e-4)
+    assert limited > plain
+
+
+def test_orthogonal_nets_have_orthonormal_rows_or_columns_times_the_gains():
+    net = ActorCritic((17,), 6, hidden=[32, 24], init="orthogonal")
+    initialise_(net, make_generator(0, "net"))
+    for half, head_gain in ((net.policy, 0.01), (net.value, 1.0)):
+        first, second = (layer.incoming for layer in half.hidden_layers())
+        for layer, gain in ((first, 2**0.5), (second, 2**0.5), (half.head, head_gain)):
+            w = layer.weight.detach().double()
+            gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+            torch.testing.assert_close(gram, gain**2 * torch.eye(len(gram), dtype=torch.float64), atol=1e-5, rtol=1e-5)
+            assert torch.count_nonzero(layer.bias) == 0
+    again = ActorCritic((17,), 6, hidden=[32, 24], init="orthogonal")
+    initialise_(again, make_generator(0, "net"))
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), again.parameters(), strict=True))
+
+
+def test_units_drawn_anew_for_an_orthogonal_layer_are_as_those_of_a_new_layer():
+    net = ActorCritic((8,), 2, hidden=[32], init="orthogonal")
+    layer, generator = net.policy.hidden_layers()[0].incoming, make_generator(0, "units")
+    rows = torch.stack([fresh_parameters(layer, generator, units=2)["weight"] for _ in range(400)])
+    assert rows.shape == (400, 2, 8)
+    # columns of length sqrt(2) over 32 rows: a row has squared length 2 * 8 / 32 in the mean
+    assert rows.square().sum(2).mean().item() == pytest.approx(0.5, rel=0.05)
+    assert rows.mean().item() == pytest.approx(0, abs=0.02)
 
 
 def test_the_net_starts_as_published_and_its_halves_share_nothing():

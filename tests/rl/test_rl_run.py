@@ -16,8 +16,8 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 from lop.nets import ActorCritic
+from lop.notebook import film
 from lop.plan import make_config, resolve
-from lop.rl import film, run_ppo_2nd
 from lop.run import run
 from lop.runs import checkpoint
 from lop.utils.errors import UserError
@@ -98,12 +98,26 @@ def test_diagnostics_do_not_change_training(tmp_path):
 CBP = {"name": "cbp", "replacement_rate": 0.05, "maturity_threshold": 3}
 
 
+OPTIONS = {
+    "net.init": "orthogonal",
+    "benchmark.standardise_over": "minibatch",
+    "benchmark.value_clip": 0.2,
+    "benchmark.target_kl": 1e-4,
+    "benchmark.clip_actions": False,
+    "benchmark.time_limit_is_terminal": True,
+}
+
+
 @pytest.mark.parametrize(
-    ("benchmark", "optimizer", "algos"),
-    [("rl_slippery_ant", "sassha", ["sdp", CBP]), ("rl_hopper", "adahessian", ["ema"])],
+    ("benchmark", "optimizer", "algos", "options"),
+    [
+        ("rl_slippery_ant", "sassha", ["sdp", CBP], {}),
+        ("rl_hopper", "adahessian", ["ema"], {}),
+        ("rl_hopper", "adam", [CBP], OPTIONS),
+    ],
 )
-def test_stopping_at_any_update_changes_nothing(tmp_path, monkeypatch, benchmark, optimizer, algos):
-    settings = {"benchmark": benchmark, "optimizer": optimizer, "algos": algos}
+def test_stopping_at_any_update_changes_nothing(tmp_path, monkeypatch, benchmark, optimizer, algos, options):
+    settings = {"benchmark": benchmark, "optimizer": optimizer, "algos": algos, **options}
     settings["optimizer.lr"] = 0.001
     if benchmark == "rl_slippery_ant":
         settings["benchmark.friction_every"] = 100
@@ -182,10 +196,12 @@ def test_the_published_names_command(tmp_path):
     assert (folder / "tasks.csv").exists()
 
 
-def test_a_wrong_config_path_is_one_line(capsys):
-    assert run_ppo_2nd.main(["-c", "nowhere.yml"]) == 2
+def test_the_published_names_command_is_a_door_to_main():
+    command = [sys.executable, str(SOURCE / "lop/rl/run_ppo_2nd.py"), "-c", "nowhere.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
     message = "error: config nowhere.yml: No such file or directory; give the path of a .json, .yaml or .yml file\n"
-    assert capsys.readouterr().err == message
+    assert done.stderr == message
 
 
 def test_a_film_shows_the_checkpoints_policy(tmp_path, monkeypatch):
@@ -205,6 +221,20 @@ def test_a_film_shows_the_checkpoints_policy(tmp_path, monkeypatch):
     assert terminated
     assert shown.total == pytest.approx(total, rel=1e-6)
     assert shown.gif().startswith(b"GIF89a")
+
+
+def test_a_film_of_a_slippery_world_chosen_by_name_has_the_runs_friction(tmp_path, monkeypatch):
+    changes = {"benchmark.env": "lop/SlipperyHopper-v5", "benchmark.num_tasks": 1}
+    result = run(small_config(tmp_path, **changes), summaries=False)
+    seen = []
+
+    def look(env):
+        seen.append(float(env.model.geom_friction[0, 0]))
+        return np.zeros((4, 6, 3), dtype=np.uint8)
+
+    monkeypatch.setattr("gymnasium.envs.mujoco.MujocoEnv.render", look)
+    film.film(result.folder, seconds=0.2)
+    assert set(seen) == {result.tasks["friction"][0]} != {1.0}
 
 
 def test_without_a_renderer_a_film_says_so(tmp_path, monkeypatch):
@@ -233,6 +263,10 @@ def test_a_diverged_policy_is_recorded_and_the_run_goes_on(tmp_path):
 def test_wrong_parts_are_users_errors(tmp_path):
     with pytest.raises(UserError, match=r"benchmark\.env: unknown environment 'Antt-v5'"):
         run(small_config(tmp_path, **{"benchmark.env": "Antt-v5"}))
+    with pytest.raises(UserError, match=r"benchmark\.env: Ant-v3 needs what is not installed"):
+        run(small_config(tmp_path, **{"benchmark.env": "Ant-v3"}))
+    with pytest.raises(UserError, match=r"benchmark\.env_threads must be <= num_envs = 1, got 4"):
+        run(small_config(tmp_path, **{"benchmark.env_threads": 4}))
     with pytest.raises(UserError, match=r"benchmark\.clip must be > 0"):
         run(small_config(tmp_path, **{"benchmark.clip": -1.0}))
     with pytest.raises(UserError, match="'mlp' does not fit rl_hopper; choose actor_critic"):

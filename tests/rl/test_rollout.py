@@ -1,5 +1,7 @@
 """Rollouts: what the update gets, checked against a slow reconstruction with Gymnasium's own time limit."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -119,9 +121,16 @@ def test_advantages_are_standardised_over_the_whole_rollout_and_returns_are_not(
     torch.testing.assert_close(batch.advantages, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_restored_rollout_goes_on_bit_identically(normalise, tmp_path):
-    options = {"num_envs": 2, "normalise_observations": normalise, "normalise_rewards": normalise}
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalise_observations": True, "normalise_rewards": True},
+        {"standardise_over": "minibatch", "target_kl": 1e-3, "clip_actions": False, "time_limit_is_terminal": True},
+    ],
+)
+def test_a_restored_rollout_goes_on_bit_identically(options, tmp_path):
+    options = {"num_envs": 2, **options}
     one, _ = make_rollouts(**options)
     list(one.minibatches(*one.collect()))
     torch.save(one.state_dict(), tmp_path / "state.pt")
@@ -132,6 +141,58 @@ def test_a_restored_rollout_goes_on_bit_identically(normalise, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(y, v, strict=True))
 
 
+def test_advantages_are_standardised_within_each_minibatch_where_asked():
+    raw = make_rollouts(standardise_advantages=False)[0]
+    own = make_rollouts(standardise_over="minibatch")[0]
+    pairs = zip(raw.minibatches(*raw.collect()), own.minibatches(*own.collect()), strict=True)
+    for (x, y), (u, v) in pairs:
+        assert torch.equal(x, u)
+        assert torch.equal(y.returns, v.returns)
+        a = y.advantages.double()
+        expected = (a - a.mean()) / a.std(correction=0)
+        torch.testing.assert_close(v.advantages.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_values_of_the_rollout_travel_with_it():
+    rollouts, net = make_rollouts()
+    observations, batch = rollouts.collect()
+    with torch.no_grad():
+        torch.testing.assert_close(batch.values, net.value(observations)[:, 0])
+    for x, y in rollouts.minibatches(observations, batch):
+        with torch.no_grad():
+            torch.testing.assert_close(y.values, net.value(x)[:, 0])
+
+
+@pytest.mark.parametrize(("target", "passes"), [(None, 5), (1e9, 5), (0.3, 2), (1e-9, 1)])
+def test_no_pass_begins_once_the_policy_is_too_far_from_the_one_that_acted(target, passes):
+    rollouts, net = make_rollouts(epochs=5, target_kl=target)
+    observations, batch = rollouts.collect()
+    start, distances, steps = None, [], 0
+    for step, _ in enumerate(rollouts.minibatches(observations, batch)):
+        now = Independent(
+            Normal(net.policy(observations).detach().double(), net.log_std.value.detach().exp().double()), 1
+        )
+        start = start or now
+        distances.append(torch.distributions.kl_divergence(start, now).mean().item())
+        with torch.no_grad():  # one minibatch step: the mean action moves by 0.1 deviations in each of 3 dimensions
+            net.policy.head.bias += 0.1
+        steps = step + 1
+    assert steps == 4 * passes
+    # KL of a shift by d deviations in each of 3 dimensions: 3 d^2 / 2; a pass moves by 0.4
+    assert distances[-1] == pytest.approx(1.5 * (0.1 * (steps - 1)) ** 2, abs=1e-4)
+    for epoch in range(1, passes):
+        assert 1.5 * (0.4 * epoch) ** 2 <= (target or math.inf)
+    assert passes == 5 or 1.5 * (0.4 * passes) ** 2 > target
+
+
+def test_best_actions_are_what_the_environment_would_get():
+    for clip in (True, False):
+        rollouts, net = make_rollouts(clip_actions=clip)
+        torch.nn.init.constant_(net.policy.head.bias, 7.0)
+        torch.nn.init.zeros_(net.policy.head.weight)
+        np.testing.assert_array_equal(rollouts.best_action(np.zeros(11)), [1.0 if clip else 7.0] * 3)
+
+
 def test_running_scale_is_the_mean_and_variance_of_all_it_saw():
     data = np.random.default_rng(0).normal(3.0, 5.0, size=(60, 2))
     scale = RunningScale(2)
@@ -140,6 +201,12 @@ def test_running_scale_is_the_mean_and_variance_of_all_it_saw():
     np.testing.assert_allclose(scale.mean, data.mean(0))
     np.testing.assert_allclose(scale.variance, data.var(0))
     np.testing.assert_allclose(scale.normalise(data).std(0), 1, rtol=1e-5)
+    # single precision is that of the data, not of their mean
+    far = RunningScale(2)
+    for part in np.split((data + 1e4).astype(np.float32), 6):
+        far.update(part)
+    np.testing.assert_allclose(far.variance, data.var(0), rtol=1e-3)
+    np.testing.assert_allclose(far.mean, (data + 1e4).astype(np.float32).astype(np.float64).mean(0), rtol=1e-12)
 
 
 def test_normalised_rollouts_have_rewards_of_unit_scale_and_centred_observations():
@@ -158,6 +225,10 @@ def test_normalised_rollouts_have_rewards_of_unit_scale_and_centred_observations
         ({"task_steps": 10}, "task_steps must be >= rollout_steps = 96"),
         ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
         ({"clip": 0.0}, "clip must be > 0"),
+        ({"value_clip": 0.0}, "value_clip must be > 0"),
+        ({"target_kl": -1.0}, "target_kl must be > 0"),
+        ({"standardise_over": "epoch"}, "standardise_over must be rollout or minibatch, got 'epoch'"),
+        ({"minibatches": 96, "standardise_over": "minibatch"}, "needs more than one step per minibatch"),
         ({"friction_low": 3.0}, "friction_low must be in"),
     ],
 )

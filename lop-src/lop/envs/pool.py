@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 
+from lop.envs.make import find_spec, make_world, require_continuous_control
 from lop.envs.physics import get_state, set_state
-from lop.envs.slippery import SlipperyFriction, load_gymnasium
-from lop.utils.errors import UserError, near_matches
+from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed
 
 
@@ -21,9 +20,10 @@ class EnvPool:
     threads: step the copies in so many threads (MuJoCo releases the interpreter's lock while it simulates); the
     result does not depend on it. time_limit: steps per episode; None: the environment's own; 0: none.
     slippery: options of SlipperyFriction, or None for a world that does not change; its `change_every` counts
-    the steps of all copies together.
+    the steps of all copies together. clip_actions: to the bounds of the action space, before the environment gets them.
 
-    Raises UserError for an unknown environment and for one that is not a MuJoCo task with continuous actions.
+    Raises UserError for an unknown environment, for one that cannot be made and for one that is not a MuJoCo task
+    with continuous actions.
     """
 
     def __init__(
@@ -37,17 +37,19 @@ class EnvPool:
         slippery: dict[str, Any] | None = None,
         clip_actions: bool = True,
     ):
-        self.envs = [_make(env_id, i, num_envs, seed, slippery) for i in range(num_envs)]
+        if threads > num_envs:
+            raise UserError(f"env_threads must be <= num_envs = {num_envs}, got {threads}")
+        self.envs = [make_world(env_id, seed, num_envs, slippery) for _ in range(num_envs)]
         first = self.envs[0]
-        _check(first, env_id)
-        own_limit = load_gymnasium().spec(env_id).max_episode_steps
+        require_continuous_control(first, env_id)
+        own_limit = find_spec(env_id).max_episode_steps
         self.time_limit = (own_limit if time_limit is None else time_limit) or float("inf")
         self.observation_size = first.observation_space.shape[0]
         self.num_actions = first.action_space.shape[0]
         self._low, self._high = first.action_space.low, first.action_space.high
         self._clip = clip_actions
-        self._groups = [range(i, num_envs, threads) for i in range(min(threads, num_envs))]
-        self._threads = ThreadPoolExecutor(len(self._groups)) if len(self._groups) > 1 else None
+        self._groups = [range(i, num_envs, threads) for i in range(threads)]
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self.observations = np.zeros((num_envs, self.observation_size), dtype=np.float32)
         self.rewards = np.zeros(num_envs)
         self.terminated = np.zeros(num_envs, dtype=bool)
@@ -66,9 +68,7 @@ class EnvPool:
         Then `observations` are those to act on next (of the new episode, where one ended), `final_observations`
         the last ones of episodes that ended, and `rewards`, `terminated`, `truncated` what the step gave.
         """
-        executed = np.minimum(np.maximum(actions, self._low), self._high) if self._clip else actions
-        if not np.isfinite(executed).all():  # a diverged policy: the simulation must not follow it
-            executed = np.nan_to_num(executed, nan=0.0, posinf=0.0, neginf=0.0)
+        executed = self.executed(actions)
         if self._threads is None:
             self._step_group(self._groups[0], executed)
         else:
@@ -78,6 +78,13 @@ class EnvPool:
         for i in self.ended:
             self.finished.append((float(self.returns[i]), int(self.lengths[i])))
             self.returns[i] = self.lengths[i] = 0
+
+    def executed(self, actions: np.ndarray) -> np.ndarray:
+        """What the environment gets of a policy's actions (..., num_actions)."""
+        executed = np.minimum(np.maximum(actions, self._low), self._high) if self._clip else actions
+        if not np.isfinite(executed).all():  # a diverged policy: the simulation must not follow it
+            executed = np.nan_to_num(executed, nan=0.0, posinf=0.0, neginf=0.0)
+        return executed
 
     def _step_group(self, group: range, actions: np.ndarray) -> None:
         for i in group:
@@ -124,37 +131,3 @@ class EnvPool:
         self.lengths[...] = state["lengths"]
         self.returns[...] = state["returns"]
         self.finished = [tuple(episode) for episode in state["finished"]]
-
-
-def make_env(env_id: str, **options):
-    """One environment without Gymnasium's checker and time limit. Raises UserError for an unknown name."""
-    gymnasium = load_gymnasium()
-    try:
-        gymnasium.spec(env_id)
-    except gymnasium.error.Error:
-        known = [name for name in gymnasium.registry if "-v" in name]
-        raise UserError(f"env: unknown environment {env_id!r}; {near_matches(env_id, known)}") from None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is out of date.*")  # v4 was asked for by name
-        try:
-            return gymnasium.make(env_id, max_episode_steps=-1, disable_env_checker=True, **options)
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise UserError(f"env: {env_id} needs a package that is missing ({error})") from None
-
-
-def _make(env_id: str, index: int, num_envs: int, seed: int, slippery: dict[str, Any] | None):
-    env = make_env(env_id)
-    if slippery is None:
-        return env
-    change_every = max(1, slippery["change_every"] // num_envs)
-    # one schedule for all copies: they live in the same world
-    return SlipperyFriction(env, **{**slippery, "change_every": change_every}, seed=derive_seed(seed, "slippery"))
-
-
-def _check(env, env_id: str) -> None:
-    spaces = load_gymnasium().spaces
-    if not (hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")):
-        raise UserError(f"env: {env_id} is not a MuJoCo environment")
-    for name, space in (("action", env.action_space), ("observation", env.observation_space)):
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-            raise UserError(f"env: {env_id} has {name}s that are not vectors of real numbers")

@@ -17,6 +17,8 @@ except ImportError:  # an optional extra: `load_gymnasium` says so to whoever ne
 
 ROBOTS = ("Ant", "Hopper", "Walker2d")
 VERSIONS = ("v5", "v4")
+CHANGE_EVERY = 2_000_000  # steps, as published
+ENTRY_POINT = "lop.envs.slippery:make_slippery"
 
 
 def load_gymnasium():
@@ -35,7 +37,7 @@ def load_gymnasium():
 
 
 def friction(seed: int, k: int, low: float = 0.02, high: float = 2.0) -> float:
-    """The k-th friction (k from 1): log-uniform in [low, high], a pure function of (seed, k)."""
+    """The friction of phase k, from 0: log-uniform in [low, high], a pure function of (seed, k)."""
     position = torch.rand((), dtype=torch.float64, generator=make_generator(seed, "friction", k)).item()
     return math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
 
@@ -43,19 +45,25 @@ def friction(seed: int, k: int, low: float = 0.02, high: float = 2.0) -> float:
 class SlipperyFriction(gymnasium.Wrapper if gymnasium else object):
     """Sets the sliding friction of every geom of the loaded MuJoCo model, in place.
 
-    The model keeps its own friction at first; at the first episode end after every `change_every` steps a new
-    one, `friction(seed, k, low, high)`, is set (SlipperyAnt, Dohare et al. 2024). The schedule depends on nothing
-    but the number of steps; `reset(seed=...)` does not touch it.
+    The first reset sets `friction(seed, 0, low, high)`, and the first episode end after every `change_every` steps
+    the next one (SlipperyAnt, Dohare et al. 2024): the schedule depends on the seed and the number of steps alone.
+
+    seed: of the schedule, which no `reset` then touches, so that several copies can live in one world. None: the
+    schedule follows from `reset(seed=...)`, each of which starts it anew, as it does everything else in a Gymnasium
+    environment; without any, from the seed that the environment drew for itself.
     """
 
-    def __init__(self, env, *, change_every: int = 2_000_000, low: float = 0.02, high: float = 2.0, seed: int = 0):
+    def __init__(
+        self, env, *, change_every: int = CHANGE_EVERY, low: float = 0.02, high: float = 2.0, seed: int | None = None
+    ):
         super().__init__(env)
         if change_every < 1:
             raise UserError(f"change_every must be >= 1, got {change_every}")
         if not 0 < low <= high < math.inf:
             raise UserError(f"low and high must be 0 < low <= high, got {low} and {high}")
-        self.change_every, self.low, self.high, self.schedule_seed = change_every, low, high, seed
-        self.steps = self.changes = 0
+        self.change_every, self.low, self.high = change_every, low, high
+        self.schedule_seed, self._fixed = seed, seed is not None
+        self.steps, self.phase = 0, -1  # -1: not reset yet, the model has its own friction
 
     @property
     def friction(self) -> float:
@@ -67,26 +75,38 @@ class SlipperyFriction(gymnasium.Wrapper if gymnasium else object):
         return self.env.step(action)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        self._set(self.steps // self.change_every)
+        if not self._fixed and (seed is not None or self.schedule_seed is None):
+            self.schedule_seed = self.unwrapped.np_random_seed if seed is None else seed
+            self.steps, self.phase = 0, -1
+        self._enter(self.steps // self.change_every)
         return self.env.reset(seed=seed, options=options)
 
-    def _set(self, k: int) -> None:
-        if k != self.changes:
-            self.unwrapped.model.geom_friction[:, 0] = friction(self.schedule_seed, k, self.low, self.high)
-            self.changes = k
+    def _enter(self, phase: int) -> None:
+        if phase != self.phase:
+            self.unwrapped.model.geom_friction[:, 0] = friction(self.schedule_seed, phase, self.low, self.high)
+            self.phase = phase
 
     def state_dict(self) -> dict:
-        return {"steps": self.steps, "changes": self.changes}
+        return {"steps": self.steps, "phase": self.phase, "schedule_seed": self.schedule_seed}
 
     def load_state_dict(self, state: dict) -> None:
-        self.steps = state["steps"]
-        self._set(state["changes"])
+        self.steps, self.schedule_seed, self.phase = state["steps"], state["schedule_seed"], -1
+        self._enter(state["phase"])
 
 
 def make_slippery(
-    base: str, *, change_every: int = 2_000_000, low: float = 0.02, high: float = 2.0, seed: int = 0, **options
+    base: str,
+    *,
+    change_every: int = CHANGE_EVERY,
+    low: float = 0.02,
+    high: float = 2.0,
+    seed: int | None = None,
+    **options,
 ):
-    """The entry point of the registered environments: `base` with changing friction; options go to the base."""
+    """The entry point of the registered environments: `base` with changing friction; options go to the base.
+
+    change_every, low, high, seed: of SlipperyFriction.
+    """
     env = load_gymnasium().make(base, max_episode_steps=-1, disable_env_checker=True, **options)
     return SlipperyFriction(env, change_every=change_every, low=low, high=high, seed=seed)
 
@@ -101,7 +121,7 @@ def register_all() -> None:
             if base in gymnasium.registry and name not in gymnasium.registry:
                 gymnasium.register(
                     name,
-                    entry_point="lop.envs.slippery:make_slippery",
+                    entry_point=ENTRY_POINT,
                     max_episode_steps=gymnasium.spec(base).max_episode_steps,
                     kwargs={"base": base},
                 )

@@ -1,6 +1,7 @@
 """Policy and value nets for continuous control, as one net that describes its hidden layers."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.mlp import MLP
 from lop.utils.errors import UserError
+
+POLICY_HEAD_GAIN = 0.01  # of orthogonal initialisation
 
 
 class LogStd(nn.Module):
@@ -31,6 +34,9 @@ class ActorCritic(Net):
     them apart. num_outputs: number of actions. hidden: widths, of both nets. log_std: initial, state-independent.
     The hidden layers are value0, value1, ..., policy0, policy1, ...: what the diagnostics call the last hidden
     layer is the policy's representation.
+    init: of the weights, as in `lop.nets.init.Init`; biases are 0. `orthogonal` has gain sqrt(2) in the hidden layers,
+    0.01 in the policy's head (so that the first policy is nearly the same in every state) and 1 in the value's, as the
+    implementations of PPO have it (Engstrom 2020; Andrychowicz 2021, "What matters in on-policy RL").
     Source: the nets and defaults of Dohare et al. 2024 (LeCun-uniform weights, biases 0, log-std 0).
     """
 
@@ -51,6 +57,8 @@ class ActorCritic(Net):
         options = {"hidden": hidden, "activation": activation, "layer_norm": layer_norm, "init": init}
         self.policy = MLP(input_shape, num_outputs, **options)
         self.value = MLP(input_shape, 1, **options)
+        if init == "orthogonal":
+            self.policy.head.init = replace(self.policy.head.init, gain=POLICY_HEAD_GAIN)
         self.log_std = LogStd(num_outputs, log_std)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lop.utils.errors import UserError
 
-SCHEMES = ("kaiming_uniform", "kaiming_normal", "lecun_uniform", "xavier_uniform", "torch_default")
+SCHEMES = ("kaiming_uniform", "kaiming_normal", "lecun_uniform", "xavier_uniform", "orthogonal", "torch_default")
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,22 @@ class Init:
     """How one layer's parameters are distributed at the start.
 
     `kaiming_*` (He 2015) and `xavier_uniform` (Glorot 2010) scale with the gain of `nonlinearity`;
-    `lecun_uniform` (LeCun 1998) has variance 1/fan_in; biases are 0. `torch_default` is what torch's
-    layers do by themselves: weights and biases uniform in +-1/sqrt(fan_in).
+    `lecun_uniform` (LeCun 1998) has variance 1/fan_in; `orthogonal` (Saxe 2014) has orthonormal rows or columns,
+    whichever are fewer, times `gain` (None: sqrt(2) before a nonlinearity, 1 at a linear head, whatever the
+    nonlinearity is: the habit of PPO's implementations); biases are 0. `torch_default` is what torch's layers do by
+    themselves: weights and biases uniform in +-1/sqrt(fan_in). gain: of `orthogonal` alone.
     """
 
     scheme: str = "kaiming_uniform"
     nonlinearity: str = "relu"
+    gain: float | None = None
 
     def __post_init__(self):
         if self.scheme not in SCHEMES:
             raise UserError(f"init must be one of {', '.join(SCHEMES)}, got {self.scheme!r}")
 
     def std(self, fan_in: int, fan_out: int) -> float:
-        """Standard deviation of a weight."""
+        """Standard deviation of a weight whose entries are drawn independently of each other."""
         gain = _gain(self.nonlinearity)
         if self.scheme in ("kaiming_uniform", "kaiming_normal"):
             return gain / math.sqrt(fan_in)
@@ -84,10 +87,15 @@ def fresh_parameters(module: nn.Module, generator: torch.Generator, units: int |
         if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
             return {name: torch.full_like(p, 1.0 if name == "weight" else 0.0) for name, p in own.items()}
         raise TypeError(f"{type(module).__name__} does not know its initial distribution")
-    fan_in, fan_out = _fans(own["weight"])
+    whole = own["weight"]
+    fan_in, fan_out = _fans(whole)
     if units is not None:
         own = {name: p.new_empty(units, *p.shape[1:]) for name, p in own.items()}
-    fresh = {"weight": _draw(own["weight"], init.scheme, init.std(fan_in, fan_out), generator)}
+    if init.scheme == "orthogonal":
+        # rows of a whole matrix, so that a few units are distributed as those of a new layer are
+        fresh = {"weight": _orthogonal(whole, init, generator)[:units]}
+    else:
+        fresh = {"weight": _draw(own["weight"], init.scheme, init.std(fan_in, fan_out), generator)}
     if "bias" in own:
         bound = init.bias_bound(fan_in)
         bias = own["bias"]
@@ -100,6 +108,14 @@ def _draw(like: Tensor, scheme: str, std: float, generator: torch.Generator) -> 
         out = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
         return out.normal_(0.0, std, generator=generator).to(like.device)
     return _uniform(like, math.sqrt(3.0) * std, generator)
+
+
+def _orthogonal(like: Tensor, init: Init, generator: torch.Generator) -> Tensor:
+    gain = init.gain
+    if gain is None:
+        gain = 1.0 if init.nonlinearity == "linear" else math.sqrt(2.0)
+    out = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
+    return nn.init.orthogonal_(out, gain, generator=generator).to(like.device)
 
 
 def _uniform(like: Tensor, bound: float, generator: torch.Generator) -> Tensor:

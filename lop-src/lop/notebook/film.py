@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lop.config import Config
-from lop.envs.pool import make_env
+from lop.envs.make import make_env
 from lop.experiment import build
 from lop.rl.rollout import Rollouts
 from lop.runs import checkpoint
@@ -61,7 +61,6 @@ def film(folder: str | Path, *, seconds: float = 4.0, size: int = 240, seed: int
     rollouts.load_state_dict(state["rollouts"])
     _choose_renderer()
     env = make_env(config.benchmark.options["env"], render_mode="rgb_array", width=size, height=size)
-    env.unwrapped.model.geom_friction[...] = rollouts.pool.envs[0].unwrapped.model.geom_friction
     try:
         return _play(env, rollouts, seconds, seed)
     finally:
@@ -72,6 +71,8 @@ def _play(env, rollouts: Rollouts, seconds: float, seed: int) -> Film:
     rate = env.metadata["render_fps"]
     every = max(1, round(rate / FRAMES_PER_SECOND))
     observation, frames, total, steps = env.reset(seed=seed)[0], [], 0.0, 0
+    # after the reset, with which a slippery world would draw a friction of its own
+    env.unwrapped.model.geom_friction[...] = rollouts.pool.envs[0].unwrapped.model.geom_friction
     while steps < seconds * rate:
         if steps % every == 0:
             frames.append(_frame(env))

@@ -7,18 +7,27 @@ CLIP = 10.0
 
 
 class RunningScale:
-    """Mean and variance of all vectors seen so far, merged batch by batch (Chan 1979)."""
+    """Mean and variance of all vectors seen so far, by Gymnasium's RunningMeanStd, in float64.
+
+    That one begins with a made-up observation of weight 1e-4, which is left out here.
+    """
 
     def __init__(self, size: int):
-        self.count, self.mean, self.variance = 0, np.zeros(size), np.ones(size)
+        from gymnasium.wrappers.utils import RunningMeanStd
+
+        self._running = RunningMeanStd(epsilon=0, shape=(size,))
 
     def update(self, batch: np.ndarray) -> None:
         """batch: (n, size)."""
-        n = len(batch)
-        mean, variance, total = batch.mean(0, dtype=np.float64), batch.var(0, dtype=np.float64), self.count + n
-        difference = mean - self.mean
-        spread = self.variance * self.count + variance * n + difference**2 * (self.count * n / total)
-        self.mean, self.variance, self.count = self.mean + difference * (n / total), spread / total, total
+        self._running.update(np.asarray(batch, np.float64))  # whose own means would be in the batch's precision
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self._running.mean
+
+    @property
+    def variance(self) -> np.ndarray:
+        return self._running.var
 
     @property
     def deviation(self) -> np.ndarray:
@@ -34,8 +43,8 @@ class RunningScale:
 
     def state_dict(self) -> dict:
         tensors = {"mean": torch.from_numpy(self.mean.copy()), "variance": torch.from_numpy(self.variance.copy())}
-        return {"count": self.count, **tensors}
+        return {"count": self._running.count, **tensors}
 
     def load_state_dict(self, state: dict) -> None:
-        self.count = state["count"]
-        self.mean, self.variance = state["mean"].numpy().copy(), state["variance"].numpy().copy()
+        self._running.count = state["count"]
+        self._running.mean, self._running.var = state["mean"].numpy().copy(), state["variance"].numpy().copy()

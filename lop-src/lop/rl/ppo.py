@@ -19,13 +19,14 @@ class Minibatch(NamedTuple):
     """What the loss needs beside the observations, one row per transition.
 
     actions: (batch, num_actions), before clipping. log_probs: of these under the policy that took them, (batch,).
-    advantages, returns: (batch,).
+    advantages, returns, and the values that the rollout's net gave: (batch,).
     """
 
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor
     returns: Tensor
+    values: Tensor
 
 
 def gaussian_log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -47,11 +48,24 @@ def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, cl
     return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
 
 
+def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, clip: float | None) -> Tensor:
+    """Mean squared error of the values; all (batch,). -> ().
+
+    clip: None, or how far a value may move from the rollout's before its error counts as at that distance where this
+    is the larger one (not in the paper; the authors' implementation has it: Engstrom 2020, "Implementation matters").
+    """
+    errors = (values - returns).square()
+    if clip is not None:
+        near = old_values + (values - old_values).clamp(-clip, clip)
+        errors = torch.max(errors, (near - returns).square())
+    return errors.mean()
+
+
 class PPOLearner(Learner):
     """A Learner whose batches are (observations, Minibatch): every optimizer and intervention acts per minibatch.
 
-    The loss is the clipped policy loss + value_weight * mean squared error of the values - entropy_weight *
-    entropy. To the diagnostics it is a regression: churn is the mean squared change of mean actions and values.
+    The loss is `policy_loss` + value_weight * `value_loss` - entropy_weight * entropy. To the diagnostics it is a
+    regression: churn is the mean squared change of mean actions and values.
     """
 
     net: ActorCritic
@@ -63,12 +77,14 @@ class PPOLearner(Learner):
         interventions: Sequence[Intervention] = (),
         *,
         clip: float = 0.2,
+        value_clip: float | None = None,
         value_weight: float = 1.0,
         entropy_weight: float = 0.0,
         seed: int = 0,
     ):
         super().__init__(net, optimizer, interventions, loss="mse", seed=seed)
-        self.clip, self.value_weight, self.entropy_weight = clip, value_weight, entropy_weight
+        self.clip, self.value_clip = clip, value_clip
+        self.value_weight, self.entropy_weight = value_weight, entropy_weight
         self._loss_function = self.ppo_loss
 
     def learn(self, x: Tensor, y: Minibatch) -> StepResult:
@@ -85,7 +101,7 @@ class PPOLearner(Learner):
         log_std = self.net.log_std.value
         log_probs = gaussian_log_prob(batch.actions, mean, log_std)
         loss = policy_loss(log_probs, batch.log_probs, batch.advantages, self.clip)
-        loss = loss + self.value_weight * (values - batch.returns).square().mean()
+        loss = loss + self.value_weight * value_loss(values, batch.returns, batch.values, self.value_clip)
         if self.entropy_weight:
             # the entropy of a Gaussian without its constant
             loss = loss - self.entropy_weight * log_std.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from lop.nets.actor_critic import ActorCritic
 from lop.rl.gae import advantages
 from lop.rl.normalise import RunningScale
-from lop.rl.ppo import Minibatch, gaussian_log_prob
+from lop.rl.ppo import Minibatch, gaussian_kl, gaussian_log_prob
 from lop.utils.seeding import make_generator
 
 
@@ -71,13 +72,14 @@ class Rollouts:
 
     @torch.inference_mode()
     def best_action(self, observation: np.ndarray) -> np.ndarray:
-        """The policy's mean action, clipped to the bounds: for looking at it, not for learning. (d,) -> (num_actions,).
+        """The policy's mean action, as the environment gets it: for looking at it, not for learning.
+
+        (d,) -> (num_actions,).
 
         Of the policy on the CPU as the last rollout had it, or as the net has it where that is on the CPU too.
         """
         x = self._seen(observation[None].astype(np.float32), learn=False)
-        space = self.pool.envs[0].action_space
-        return np.clip(self._actor(torch.from_numpy(x))[0].numpy(), space.low, space.high)
+        return self.pool.executed(self._actor(torch.from_numpy(x))[0].numpy())
 
     def _seen(self, observations: np.ndarray, learn: bool = True) -> np.ndarray:
         scale = self._scale_observations
@@ -117,19 +119,32 @@ class Rollouts:
             self.stream.gae_lambda,
         )
         returns = found + table[:-1]
-        if self.stream.standardise_advantages:
+        if self.stream.standardise_advantages and self.stream.standardise_over == "rollout":
             found = standardise(found)
-        flat = [torch.from_numpy(a.reshape(-1)).float().to(self.device) for a in (found, returns)]
+        flat = [torch.from_numpy(a.reshape(-1)).float().to(self.device) for a in (found, returns, table[:-1])]
         return observations[:count].clone(), Minibatch(actions, log_probs, *flat)
 
     def minibatches(self, observations: Tensor, batch: Minibatch) -> Iterator[tuple[Tensor, Minibatch]]:
-        """All gradient steps of one update: every epoch shows each transition once, in a fresh random order."""
-        size = len(observations) // self.stream.minibatches
-        for _ in range(self.stream.epochs):
+        """All gradient steps of one update: every epoch shows each transition once, in a fresh random order.
+
+        With `target_kl`, no epoch begins once the policy has moved further than that from the rollout's.
+        """
+        stream, size = self.stream, len(observations) // self.stream.minibatches
+        each_on_its_own = stream.standardise_advantages and stream.standardise_over == "minibatch"
+        start = None if stream.target_kl is None else self._policy(observations)
+        for epoch in range(stream.epochs):
+            if start and epoch and gaussian_kl(*start, *self._policy(observations)) > stream.target_kl:
+                return
             order = torch.randperm(len(observations), generator=self._order).to(self.device)
             shuffled = [tensor[order].split(size) for tensor in (observations, *batch)]
             for x, *rest in zip(*shuffled, strict=True):
-                yield x, Minibatch(*rest)
+                y = Minibatch(*rest)
+                yield x, y._replace(advantages=standardise(y.advantages)) if each_on_its_own else y
+
+    @torch.no_grad()
+    def _policy(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean actions (batch, n) and log-deviations (n,) of the net as it is now."""
+        return self.net.policy(observations), self.net.log_std.value.clone()
 
     def state_dict(self) -> dict:
         scales = {"observations": self._scale_observations, "rewards": self._scale_rewards}
@@ -151,6 +166,10 @@ class Rollouts:
         self._discounted = state["discounted"].numpy().copy()
 
 
-def standardise(values: np.ndarray) -> np.ndarray:
-    """Mean 0, standard deviation 1 over all entries."""
-    return (values - values.mean()) / (values.std() + 1e-8)
+Values = TypeVar("Values", np.ndarray, Tensor)
+
+
+def standardise(values: Values) -> Values:
+    """Mean 0, standard deviation 1 (of the values themselves, not of what they are a sample of) over all entries."""
+    centred = values - values.mean()
+    return centred / ((centred**2).mean() ** 0.5 + 1e-8)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ def make_ppo_learner(
 ) -> PPOLearner:
     """The learner of a benchmark of continuous control."""
     weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
-    return PPOLearner(net, optimizer, interventions, clip=stream.clip, **weights, seed=seed)
+    clips = {"clip": stream.clip, "value_clip": stream.value_clip}
+    return PPOLearner(net, optimizer, interventions, **clips, **weights, seed=seed)
 
 
 _control = partial(
@@ -87,7 +89,11 @@ class Control(TaskStream):
     rollout_steps: env steps per update, of all copies together; epochs: passes over them, each in a fresh random
     order; minibatches: gradient steps per pass. discount, gae_lambda: of the advantages (Schulman 2016).
     clip: of the probability ratio; value_weight, entropy_weight: of these parts of the loss (Schulman 2017).
-    standardise_advantages: to mean 0, variance 1 over the rollout. time_limit_is_terminal: treat the time limit
+    value_clip: distance from the rollout's value beyond which a value's error no longer falls; None: no limit.
+    target_kl: no further pass over a rollout begins once the policy is further than that from the one that acted
+    (mean KL divergence over the rollout's observations); None: always `epochs` passes.
+    standardise_advantages: to mean 0, variance 1, over the whole rollout or over each minibatch on its own, as
+    standardise_over says. time_limit_is_terminal: treat the time limit
     as a terminal state, as much published code does, instead of bootstrapping from the last observation's value.
     clip_actions: the environment gets the action clipped to its bounds; the policy's density is of the action
     before clipping. normalise_observations, normalise_rewards: by running statistics (off in the papers here).
@@ -116,9 +122,12 @@ class Control(TaskStream):
         discount: float = 0.99,
         gae_lambda: float = 0.95,
         clip: float = 0.2,
+        value_clip: float | None = None,
+        target_kl: float | None = None,
         value_weight: float = 1.0,
         entropy_weight: float = 0.0,
         standardise_advantages: bool = True,
+        standardise_over: Literal["rollout", "minibatch"] = "rollout",
         time_limit_is_terminal: bool = False,
         clip_actions: bool = True,
         normalise_observations: bool = False,
@@ -134,8 +143,9 @@ class Control(TaskStream):
         for option, value in (("value_weight", value_weight), ("entropy_weight", entropy_weight)):
             if not 0 <= value < math.inf:
                 raise UserError(f"{option} must be >= 0, got {value}")
-        if not 0 < clip < math.inf:
-            raise UserError(f"clip must be > 0, got {clip}")
+        for option, value in (("clip", clip), ("value_clip", value_clip), ("target_kl", target_kl)):
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{option} must be > 0, got {value}")
         if time_limit is not None and time_limit < 0:
             raise UserError(f"time_limit must be >= 0, got {time_limit}")
         if not 0 < friction_low <= friction_high < math.inf:
@@ -145,13 +155,20 @@ class Control(TaskStream):
                 f"rollout_steps must be a multiple of num_envs = {num_envs} and minibatches = {minibatches}, "
                 f"got {rollout_steps}"
             )
+        if standardise_over not in ("rollout", "minibatch"):
+            raise UserError(f"standardise_over must be rollout or minibatch, got {standardise_over!r}")
+        counted = minibatches if standardise_over == "minibatch" else 1
+        if standardise_advantages and rollout_steps == counted:
+            raise UserError(f"standardise_advantages needs more than one step per {standardise_over}")
         if task_steps < rollout_steps:
             raise UserError(f"task_steps must be >= rollout_steps = {rollout_steps}, got {task_steps}")
         self.seed, self.num_tasks, self.task_steps = seed, num_tasks, task_steps
         self.rollout_steps, self.epochs, self.minibatches = rollout_steps, epochs, minibatches
         self.discount, self.gae_lambda, self.clip = discount, gae_lambda, clip
+        self.value_clip, self.target_kl = value_clip, target_kl
         self.value_weight, self.entropy_weight = value_weight, entropy_weight
-        self.standardise_advantages, self.time_limit_is_terminal = standardise_advantages, time_limit_is_terminal
+        self.standardise_advantages, self.standardise_over = standardise_advantages, standardise_over
+        self.time_limit_is_terminal = time_limit_is_terminal
         self.normalise_observations, self.normalise_rewards = normalise_observations, normalise_rewards
         slippery = None
         if friction_every is not None:

@@ -1,0 +1,85 @@
+"""From an environment's name to the environment, or to one line that says why it cannot be used here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from lop.envs.slippery import CHANGE_EVERY, ENTRY_POINT, SlipperyFriction, load_gymnasium
+from lop.utils.errors import UserError, near_matches
+from lop.utils.seeding import derive_seed
+
+
+def find_spec(env_id: str):
+    """What Gymnasium knows of `Name-v0`, or of `module:Name-v0`, whose module registers it when it is imported.
+
+    Raises UserError for a module that cannot be imported and for a name that nobody registered.
+    """
+    gymnasium = load_gymnasium()
+    module, _, name = env_id.rpartition(":")
+    if ":" in env_id:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever the module does
+            raise UserError(
+                f"env: the module of {env_id!r} cannot be imported ({_reason(error)}); install it or put its folder "
+                f"on PYTHONPATH"
+            ) from error
+    if name not in gymnasium.registry:
+        known = [known for known in gymnasium.registry if "-v" in known]
+        raise UserError(f"env: unknown environment {env_id!r}; {near_matches(name, known)}")
+    return gymnasium.registry[name]
+
+
+def make_env(env_id: str, **options):
+    """One environment without Gymnasium's checker and time limit; options go to its constructor.
+
+    Raises UserError for an unknown name, and with the reason for one that cannot be made here.
+    """
+    gymnasium, spec = load_gymnasium(), find_spec(env_id)
+    try:
+        return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True, **options)
+    except UserError:
+        raise
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        newest = gymnasium.envs.registration.find_highest_version(spec.namespace, spec.name)
+        other = f", or choose {spec.name}-v{newest}" if newest is not None and newest != spec.version else ""
+        raise UserError(f"env: {env_id} needs what is not installed ({_reason(error)}); install it{other}") from error
+    except Exception as error:  # whatever a constructor does
+        raise UserError(f"env: {env_id} cannot be made ({_reason(error)})") from error
+
+
+def make_world(env_id: str, seed: int, num_envs: int, slippery: dict[str, Any] | None):
+    """One of `num_envs` copies that live in the same world: one friction schedule, of the run's seed, for all.
+
+    slippery: options of SlipperyFriction, its `change_every` in steps of all copies together; None: as the
+    environment is by itself, which may be a slippery one.
+    """
+    by_name = find_spec(env_id).entry_point == ENTRY_POINT
+    if slippery is None and not by_name:
+        return make_env(env_id)
+    options = {"change_every": CHANGE_EVERY, **(slippery or {}), "seed": derive_seed(seed, "slippery")}
+    options["change_every"] = max(1, options["change_every"] // num_envs)
+    return make_env(env_id, **options) if by_name else SlipperyFriction(make_env(env_id), **options)
+
+
+def require_continuous_control(env, env_id: str) -> None:
+    """Raises UserError unless observations and actions are vectors of real numbers and MuJoCo simulates."""
+    spaces = load_gymnasium().spaces
+    if isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise UserError(f"env: {env_id} has discrete actions ({env.action_space}); choose one with continuous actions")
+    for name, space in (("actions", env.action_space), ("observations", env.observation_space)):
+        if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+            kind = f"{space.dtype} numbers of shape {space.shape}" if isinstance(space, spaces.Box) else str(space)
+            raise UserError(f"env: {env_id} has {name} that are not vectors of real numbers: {kind}")
+        if len(space.shape) != 1:
+            raise UserError(f"env: {env_id} has {name} of shape {space.shape}; they must be vectors")
+    if not (hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")):
+        raise UserError(f"env: {env_id} is not a MuJoCo environment, whose state a stopped run could keep")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
