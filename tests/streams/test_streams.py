@@ -124,6 +124,60 @@ def test_examples_per_task_are_the_same_in_every_task(make):
         make("permuted_mnist", examples_per_task=61)
 
 
+def rows_of(task, split="train"):
+    """All images and labels of a split."""
+    return tuple(torch.cat(parts) for parts in zip(*task.evaluation(split), strict=True))
+
+
+def test_redrawn_examples_are_other_images_in_every_task_and_still_pure(make):
+    def drawn(stream, k):
+        return labelled(*rows_of(stream.task(k)))
+
+    options = {"examples_per_task": 20, "permute_first": False, "redraw": True}
+    stream = make("permuted_mnist", **options)
+    images = [rows_of(stream.task(k)) for k in range(4)]
+    inverse = [None if k == 0 else stream.permutation(k).argsort() for k in range(4)]
+    plain = [
+        labelled(x if i is None else x.flatten(1)[:, i].view(x.shape), y)
+        for (x, y), i in zip(images, inverse, strict=True)
+    ]
+    available = labelled(*rows_of(make("permuted_mnist", permute_first=False).task(0)))
+    assert all(len(y) == 20 for _, y in images)
+    assert all(part <= available for part in plain)
+    assert all(plain[i] != plain[j] for i in range(4) for j in range(i))
+    other = make("permuted_mnist", **options)
+    for k in (3, 1, 0, 2):
+        assert drawn(other, k) == drawn(stream, k)
+    assert stream.task(2).steps_per_epoch == 20 // 7
+
+
+@pytest.mark.parametrize("name", ["permuted_mnist", "random_label_mnist", "random_label_cifar", "five_plus_one_cifar"])
+def test_mean_and_std_normalise_every_split_and_batch_alike(name, make):
+    raw_stream, stream = make(name), make(name, mean=[0.5], std=[0.25])
+    for k in (0, 1):
+        raw_task, task = raw_stream.task(k), stream.task(k)
+        pairs = [(next(raw_task.batches(0)), next(task.batches(0))), (raw_task.reference(5), task.reference(5))]
+        pairs += [(rows_of(raw_task, s), rows_of(task, s)) for s in ("train", "test") if s in task.splits]
+        for (x, y), (normalised, labels) in pairs:
+            assert torch.equal(y, labels)
+            assert 0 <= x.min() < x.max() <= 1
+            assert torch.allclose(normalised, (x - 0.5) / 0.25, atol=1e-6)
+    channels = stream.input_shape[0]
+    if channels == 3:
+        mean, std = [0.1, 0.2, 0.3], [0.5, 1.0, 2.0]
+        x, normalised = rows_of(raw_stream.task(0))[0], rows_of(make(name, mean=mean, std=std).task(0))[0]
+        for c in range(3):
+            assert torch.allclose(normalised[:, c], (x[:, c] - mean[c]) / std[c], atol=1e-6)
+    for options, message in (
+        ({"mean": [0.5]}, "mean and std must be given together"),
+        ({"mean": [0.5, 0.5], "std": [0.5]}, r"mean must have 1 number or \d, one per channel"),
+        ({"mean": [0.5], "std": [0.0]}, "std must be > 0"),
+        ({"mean": [float("nan")], "std": [1.0]}, "mean must be finite"),
+    ):
+        with pytest.raises(UserError, match=f"^{message}"):
+            make(name, **options)
+
+
 def raw(x, mean, std):
     """uint8 values of normalised images."""
     return (x * torch.tensor(std).view(3, 1, 1) + torch.tensor(mean).view(3, 1, 1)).mul(255).round().to(torch.uint8)
@@ -131,7 +185,7 @@ def raw(x, mean, std):
 
 def labelled(images, labels):
     """Hashable pairs."""
-    return {(image.numpy().tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True)}
+    return set(labelled_rows(images, labels))
 
 
 def test_incremental_cifar_splits_each_class_and_adds_five(make, folder):
@@ -204,6 +258,28 @@ def test_random_labels_keep_the_images_and_change_the_labels(make):
     assert 0.5 < (pairs[0][1] != pairs[1][1]).float().mean() < 1
     with pytest.raises(UserError, match=r"^num_examples must be <= 60"):
         make("random_label_mnist", num_examples=61)
+
+
+def test_permuted_labels_keep_the_number_of_images_per_class(make, folder):
+    from lop.data.sources import load_images
+
+    stream = make("random_label_mnist", labels="permuted")
+    true = dict(labelled_rows(*load_images("mnist", str(folder), False).splits["train"]))
+    images, first = rows_of(stream.task(0))
+    own = torch.tensor([true[image.mul(255).round().to(torch.uint8).numpy().tobytes()] for image in images])
+    for k in range(4):
+        x, labels = rows_of(stream.task(k))
+        assert torch.equal(x, images)
+        assert torch.equal(labels.bincount(minlength=10), own.bincount(minlength=10))
+        assert not torch.equal(labels, own)
+    assert not torch.equal(rows_of(stream.task(1))[1], first)
+    counts = rows_of(make("random_label_mnist").task(0))[1].bincount(minlength=10)
+    assert not torch.equal(counts, own.bincount(minlength=10))
+
+
+def labelled_rows(images, labels):
+    """Pairs of an image's bytes and its label."""
+    return [(image.numpy().tobytes(), label) for image, label in zip(images, labels.tolist(), strict=True)]
 
 
 def test_five_plus_one_alternates_and_repeats_no_class(make):

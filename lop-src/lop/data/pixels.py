@@ -1,5 +1,9 @@
 """From uint8 images to a net's inputs."""
 
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +23,27 @@ def scale(images: Tensor, mean: Tensor | float | None = None, std: Tensor | floa
 def channel_values(values: tuple[float, ...], device: torch.device | str) -> Tensor:
     """(C, 1, 1), for `scale`."""
     return torch.tensor(values, device=device).view(-1, 1, 1)
+
+
+def normaliser(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, device: torch.device | str
+) -> Callable[[Tensor], Tensor]:
+    """The `scale` that a benchmark's options `mean` and `std` ask for: x / 255, or (x / 255 - mean) / std.
+
+    mean, std: one number for all channels or one per channel; both or neither. Raises UserError otherwise.
+    """
+    if (mean is None) != (std is None):
+        raise UserError(f"mean and std must be given together, got {mean} and {std}")
+    if mean is None:
+        return scale
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise UserError(f"{name} must have 1 number or {channels}, one per channel, got {list(values)}")
+        if not all(math.isfinite(value) for value in values):
+            raise UserError(f"{name} must be finite, got {list(values)}")
+    if min(std) <= 0:
+        raise UserError(f"std must be > 0, got {list(std)}")
+    return partial(scale, mean=channel_values(tuple(mean), device), std=channel_values(tuple(std), device))
 
 
 def resize_images(images: Tensor, size: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from lop.data.classes import rows_by_class
 from lop.data.image_task import ImageTask
 from lop.data.options import require_batch, require_positive
-from lop.data.pixels import scale
+from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
@@ -19,7 +19,8 @@ class FivePlusOne(TaskStream):
 
     No class comes twice; labels stay the data set's own and no output is masked. Performance is that of the hard
     tasks. steps_per_task: the epochs of a task are as many as come nearest to it (at least one): with the defaults
-    exactly 780, 10 epochs of 2,500 images or 52 of 500. A last incomplete batch is dropped.
+    exactly 780, 10 epochs of 2,500 images or 52 of 500. A last incomplete batch is dropped. mean, std: inputs are
+    (x / 255 - mean) / std, one number or one per channel; None: in [0, 1].
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class FivePlusOne(TaskStream):
         easy_classes: int = 1,
         steps_per_task: int = 780,
         batch_size: int = 32,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
     ):
         require_positive(
             num_tasks=num_tasks,
@@ -55,6 +58,7 @@ class FivePlusOne(TaskStream):
         self.class_order = torch.randperm(data.num_classes, generator=make_generator(seed, "class order")).tolist()
         self._rows = {s: rows_by_class(y, data.num_classes) for s, (_, y) in data.splits.items()}
         self._data = data.to(device).splits
+        self._normalise = normaliser(mean, std, data.image_shape[0], device)
 
     def _first_class(self, k: int) -> int:
         return (k + 1) // 2 * self.hard_classes + k // 2 * self.easy_classes
@@ -79,5 +83,5 @@ class FivePlusOne(TaskStream):
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
             splits=splits,
-            prepare=scale,
+            prepare=self._normalise,
         )

@@ -93,7 +93,7 @@ class CNN(ConvNet):
         hidden: list[int] = (100, 100),
         activation: str = "relu",
         layer_norm: bool = False,
-        init: str = "kaiming_uniform",
+        init: str = "torch_default",
     ):
         super().__init__(
             input_shape,

@@ -1,5 +1,8 @@
 """Residual nets for small images."""
 
+from dataclasses import replace
+from typing import Literal
+
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
@@ -36,7 +39,10 @@ class ResNet18(Net):
 
     width: channels of the first stage; each further stage doubles them and halves the image. blocks: per stage.
     The units inside a block are read by its second convolution alone. Those on the residual stream (the stem and
-    the blocks' outputs) are read by every later block, so that they are measured but have no `outgoing`.
+    the blocks' outputs) are read by every later block. residual_readers: "none" gives them no `outgoing`, so that they
+    are measured but never reset; "next" gives them the next convolution of the main path alone (the last ones the
+    head), as the continual backprop of Dohare et al. 2024 does, which so replaces units in all 17 layers: what the
+    shortcuts and the later blocks read of a replaced unit changes at once.
     Parameters are undefined until `lop.nets.init.initialise_` draws them.
     """
 
@@ -49,6 +55,7 @@ class ResNet18(Net):
         blocks: list[int] = (2, 2, 2, 2),
         activation: str = "relu",
         init: str = "kaiming_normal",
+        residual_readers: Literal["none", "next"] = "none",
     ):
         super().__init__()
         if len(input_shape) != 3:
@@ -79,6 +86,14 @@ class ResNet18(Net):
         self.body = nn.Sequential(*body)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = linear(channels, num_outputs, Init(init, "linear"))
+        if residual_readers == "next":
+            self._layers = self._with_next_readers()
+
+    def _with_next_readers(self) -> list[HiddenLayer]:
+        """The layers, each read by the convolution after it; the last by the head, through the pooling."""
+        readers = [layer.incoming for layer in self._layers[1:]] + [self.head]
+        layers = [replace(layer, outgoing=(reader,)) for layer, reader in zip(self._layers, readers, strict=True)]
+        return [*layers[:-1], replace(layers[-1], pooling=self.pool)]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem_act(self.stem_norm(self.stem(x)))

@@ -3,6 +3,7 @@
 Online Permuted MNIST of Dohare et al. 2024 (and, after Goodfellow 2013, of most work on continual learning).
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from lop.data.image_task import ImageTask
 from lop.data.options import require_batch, require_positive
-from lop.data.pixels import scale
+from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
@@ -18,9 +19,9 @@ from lop.utils.errors import UserError
 from lop.utils.seeding import derive_seed, make_generator
 
 
-def permute_pixels(permutation: Tensor | None, images: Tensor) -> Tensor:
-    """uint8 (batch, C, H, W) -> float in [0, 1] of the same shape; output pixel i is input pixel permutation[i]."""
-    flat = scale(images).flatten(1)
+def permute_pixels(permutation: Tensor | None, normalise: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """uint8 (batch, C, H, W) -> float of the same shape, normalised; output pixel i is input pixel permutation[i]."""
+    flat = normalise(images).flatten(1)
     if permutation is not None:
         flat = flat.index_select(1, permutation)  # of floats: ten times faster on the CPU than indexing bytes
     return flat.view(images.shape)
@@ -44,8 +45,10 @@ class PermutedImages(TaskStream):
     """Task k: the training images once, in random order, pixels permuted; train and test through one permutation.
 
     dataset: a name or a path. verify: compare with the published checksums. examples_per_task: the first so many
-    of a random order of the training images, the same in every task; None: all. epochs: passes per task.
-    permute_first: False leaves the images of task 0 as they are. A last incomplete batch is dropped.
+    of a random order of the training images; None: all. redraw: a new order, so other images, in every task (Kumar
+    2023); False: the same ones. epochs: passes per task. permute_first: False leaves the images of task 0 as they
+    are. mean, std: inputs are (x / 255 - mean) / std, one number or one per channel; None: in [0, 1].
+    A last incomplete batch is dropped.
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class PermutedImages(TaskStream):
         verify: bool = True,
         num_tasks: int = 800,
         examples_per_task: int | None = None,
+        redraw: bool = False,
         epochs: int = 1,
         batch_size: int = 32,
         permute_first: bool = True,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
     ):
         data = load_images(dataset, data_dir, verify)
         available = len(data.splits["train"][1])
@@ -71,15 +77,23 @@ class PermutedImages(TaskStream):
         require_batch(batch_size, examples)
         self.seed = seed
         self.num_tasks, self.epochs, self.batch_size = num_tasks, epochs, batch_size
-        self.permute_first = permute_first
+        self.permute_first, self.redraw = permute_first, redraw
+        self._examples = examples
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
         self.data_description = f"{data.name} from {data.source}: {examples} training images per task"
-        data = data.to(device)
-        images, labels = data.splits["train"]
-        if examples < available:
-            rows = torch.randperm(available, generator=make_generator(seed, "examples"))[:examples].to(device)
-            images, labels = images[rows], labels[rows]
-        self._splits = data.splits | {"train": (images, labels)}
+        self._normalise = normaliser(mean, std, data.image_shape[0], device)
+        self._splits = data.to(device).splits
+        if not redraw:
+            self._splits = self._splits | {"train": self._drawn("examples")}
+
+    def _drawn(self, *purpose: object) -> tuple[Tensor, Tensor]:
+        """The training images and labels of a random order, as many as a task has."""
+        images, labels = self._splits["train"]
+        if self._examples == len(labels):
+            return images, labels
+        order = torch.randperm(len(labels), generator=make_generator(self.seed, *purpose))
+        rows = order[: self._examples].to(labels.device)
+        return images[rows], labels[rows]
 
     def permutation(self, k: int) -> Tensor | None:
         """Source pixel of each pixel in task k, int64 (pixels,), or None where the images stay as they are."""
@@ -94,9 +108,9 @@ class PermutedImages(TaskStream):
             index=k,
             active=None,
             epochs=self.epochs,
-            steps_per_epoch=len(self._splits["train"][1]) // self.batch_size,
+            steps_per_epoch=self._examples // self.batch_size,
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
-            splits=self._splits,
-            prepare=partial(permute_pixels, self.permutation(k)),
+            splits=self._splits | {"train": self._drawn("examples", k)} if self.redraw else self._splits,
+            prepare=partial(permute_pixels, self.permutation(k), self._normalise),
         )

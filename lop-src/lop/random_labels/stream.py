@@ -1,10 +1,13 @@
 """Random labels: the same images in every task, with new random labels to memorise (Lyle 2023; Kumar et al. 2023)."""
 
+from typing import Literal
+
 import torch
+from torch import Tensor
 
 from lop.data.image_task import ImageTask
 from lop.data.options import require_batch, require_positive
-from lop.data.pixels import scale
+from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
@@ -30,7 +33,10 @@ from lop.utils.seeding import derive_seed, make_generator
 class RandomLabels(TaskStream):
     """Task k: `num_examples` images, the same in every task, each with a label drawn anew.
 
-    epochs: passes per task; Kumar 2023 has 400 of 75 steps. There is nothing to generalise to, so no test split.
+    labels: "random" draws each label by itself; "permuted" hands the images' true labels round in a new random
+    order, as Kumar 2023 does, so that every task has the same number of images per class.
+    epochs: passes per task; Kumar 2023 has 400 of 75 steps. mean, std: inputs are (x / 255 - mean) / std, one number
+    or one per channel; None: in [0, 1]. There is nothing to generalise to, so no test split.
     """
 
     def __init__(
@@ -45,23 +51,33 @@ class RandomLabels(TaskStream):
         num_examples: int = 1200,
         epochs: int = 400,
         batch_size: int = 16,
+        labels: Literal["random", "permuted"] = "random",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
     ):
         require_positive(num_tasks=num_tasks, num_examples=num_examples, epochs=epochs, batch_size=batch_size)
         require_batch(batch_size, num_examples)
         data = load_images(dataset, data_dir, verify)
-        images = data.splits["train"][0]
+        images, true_labels = data.splits["train"]
         if num_examples > len(images):
             raise UserError(f"num_examples must be <= {len(images)} with {data.name}, got {num_examples}")
         rows = torch.randperm(len(images), generator=make_generator(seed, "examples"))[:num_examples]
-        self._images = images[rows].to(device)
+        self._images, self._true_labels = images[rows].to(device), true_labels[rows]
+        self._normalise = normaliser(mean, std, data.image_shape[0], device)
+        self.labels = labels
         self.seed, self.num_tasks = seed, num_tasks
         self.epochs, self.batch_size = epochs, batch_size
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
-        self.data_description = f"{data.name} from {data.source}: {num_examples} images, random labels"
+        self.data_description = f"{data.name} from {data.source}: {num_examples} images, {labels} labels"
+
+    def _labels(self, k: int) -> Tensor:
+        generator = make_generator(self.seed, "labels", k)
+        if self.labels == "permuted":
+            return self._true_labels[torch.randperm(len(self._true_labels), generator=generator)]
+        return torch.randint(self.num_outputs, (len(self._images),), generator=generator)
 
     def task(self, k: int) -> ImageTask:
-        generator = make_generator(self.seed, "labels", k)
-        labels = torch.randint(self.num_outputs, (len(self._images),), generator=generator)
+        labels = self._labels(k)
         return ImageTask(
             index=k,
             active=None,
@@ -70,5 +86,5 @@ class RandomLabels(TaskStream):
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
             splits={"train": (self._images, labels.to(self._images.device))},
-            prepare=scale,
+            prepare=self._normalise,
         )
