@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -98,6 +100,23 @@ def test_resnet18_is_torchvisions_but_for_the_stem_and_the_biases():
     assert abs(weight.std() / (2 / (64 * 9)) ** 0.5 - 1) < 0.02  # Kaiming-normal
 
 
+def test_residual_units_have_the_next_layer_as_reader_where_asked():
+    """Dohare et al. 2024 replace units of all 17 convolutions of the main path; 8 of them without the option."""
+    assert sum(bool(layer.outgoing) for layer in build(ResNet18, width=2).hidden_layers()) == 8
+    net = build(ResNet18, width=2, residual_readers="next")
+    layers = net.hidden_layers()
+    assert len(layers) == 17
+    for layer, following in pairwise(layers):
+        assert layer.outgoing == (following.incoming,)
+    assert layers[-1].outgoing == (net.head,)
+    assert not any(layer.incoming.kernel_size == (1, 1) for layer in layers)  # the shortcuts are not layers
+    x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with FeatureRecorder(layers) as recorder:
+        outputs = net.eval()(x)
+    read = layers[-1].as_read(recorder.features[-1])
+    assert torch.equal(net.head(read), outputs)
+
+
 def test_resnet_layers_compute_what_they_say():
     net = build(ResNet18, **SMALL_RESNET)
     x = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -143,3 +162,31 @@ def test_the_ltu_net_unit_by_unit(half_bias):
             field = bias + sum(w * v for w, v in zip(weights, row, strict=True))
             total += net.out_weight[0, i].item() * (field > 0.6 * 7 - negative)
         assert y == total
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        ("mlp", (64,), {"hidden": [50, 40], "init": "torch_default"}),
+        ("cnn", (3, 32, 32), {}),
+        ("convnet", (3, 32, 32), {}),
+    ],
+)
+def test_torch_default_draws_as_torchs_layers_do(name, shape, options):
+    """Weights and biases uniform in +-1/sqrt(fan_in), as nn.Linear and nn.Conv2d draw them themselves."""
+    net = build(NETS[name], shape=shape, **options)
+    modules = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    assert len(modules) == len(net.hidden_layers()) + 1
+    for ours in modules:
+        torch.manual_seed(0)
+        if isinstance(ours, nn.Linear):
+            theirs = nn.Linear(ours.in_features, ours.out_features)
+        else:
+            theirs = nn.Conv2d(ours.in_channels, ours.out_channels, ours.kernel_size)
+        bound = ours.weight[0].numel() ** -0.5
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert p.abs().max() <= bound
+            assert q.abs().max() <= bound
+        for p in (ours.weight, theirs.weight):
+            assert p.abs().max() > 0.97 * bound
+            assert p.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)

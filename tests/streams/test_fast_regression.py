@@ -136,13 +136,14 @@ def test_anything_but_plain_sgd_takes_the_plain_loop():
     assert type(make_learner(algos=[INTERVENTIONS["l2"]()])) is Learner
 
 
-def test_curves_of_many_seeds_are_those_of_runs():
-    curves = error_curves("relu", 0.01, [0, 5], num_tasks=3, bin_steps=100, flip_every=150)
+@pytest.mark.parametrize(("activation", "hidden"), [("relu", [5]), ("linear", [])])
+def test_curves_of_many_seeds_are_those_of_runs(activation, hidden):
+    curves = error_curves(activation, 0.01, [0, 5], num_tasks=3, bin_steps=100, flip_every=150)
     assert len(curves) == 8
     x, y = (
         np.concatenate([getattr(SlowlyChangingRegression(5, None, "cpu", flip_every=150).task(k), n) for k in range(3)])
         for n in ("x", "y")
     )
-    losses = plain_loop(make_net(5), x, y[:, 0], 0.01)
+    losses = plain_loop(make_net(5, activation, hidden=hidden), x, y[:, 0], 0.01)
     expected = [sum(losses[i : i + 100]) / 100 for i in range(0, 400, 100)]
     np.testing.assert_allclose(curves[curves["seed"] == 5]["loss"], expected, rtol=1e-3)

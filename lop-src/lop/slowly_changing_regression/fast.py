@@ -111,7 +111,7 @@ class StackedNets:
     def of(cls, nets: Sequence[MLP]) -> StackedNets:
         """Copies of the nets' parameters. The nets must satisfy `is_supported` and be alike."""
         layers = [(net.hidden_layers()[0].incoming, net.output_layer()) for net in nets]
-        hidden, output = (np.stack([_with_bias(pair[i]) for pair in layers]) for i in (0, 1))
+        hidden, output = (np.stack([with_bias(pair[i]) for pair in layers]) for i in (0, 1))
         return cls(hidden, output, _NAME_OF[type(nets[0].hidden_layers()[0].activation)])
 
     @torch.no_grad()
@@ -124,7 +124,8 @@ class StackedNets:
                 layer.bias.copy_(torch.from_numpy(values[:, -1]))
 
 
-def _with_bias(layer: nn.Linear) -> Array:
+def with_bias(layer: nn.Linear) -> Array:
+    """A copy of the weights, float32 (outputs, inputs + 1), the biases last."""
     weight, bias = layer.weight.detach().cpu(), layer.bias.detach().cpu()
     return torch.cat((weight, bias[:, None]), dim=1).float().numpy()
 
@@ -178,6 +179,24 @@ def online_sgd(nets: StackedNets, x: Array, y: Array, lr: float) -> Array:
             output += output_step
             hidden += hidden_step
         return np.square(errors[:, :, 0, 0]).T
+
+
+def online_lms(weights: Array, x: Array, y: Array, lr: float) -> Array:
+    """`online_sgd` of linear learners (least mean squares, Widrow & Hoff 1960); the weights are changed in place.
+
+    weights: (nets, inputs + 1), each bias last, float32. x, y and what is returned: as in `online_sgd`.
+    """
+    count, examples, inputs = x.shape
+    rows = np.ones((examples, count, inputs + 1), np.float32)
+    rows[:, :, :inputs] = x.transpose(1, 0, 2)
+    targets = np.ascontiguousarray(y.T, dtype=np.float32)
+    errors = np.empty((examples, count), np.float32)
+    rate = np.float32(-2 * lr)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, target, error in zip(rows, targets, errors, strict=True):
+            np.subtract((weights * row).sum(1), target, out=error)
+            weights += row * (rate * error)[:, None]
+        return np.square(errors).T
 
 
 class OnlineLearner(Learner):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lop.nets import MLP
 from lop.nets.init import initialise_
-from lop.slowly_changing_regression.fast import ACTIVATIONS, StackedNets, online_sgd
+from lop.slowly_changing_regression.fast import ACTIVATIONS, StackedNets, online_lms, online_sgd, with_bias
 from lop.slowly_changing_regression.stream import SlowlyChangingRegression
 from lop.utils.errors import UserError, lookup
 from lop.utils.seeding import make_generator
@@ -22,20 +22,25 @@ def error_curves(
 ) -> pd.DataFrame:
     """Columns seed, step (the bin's last), loss (mean squared error of the bin); one row per seed and full bin.
 
-    options: of SlowlyChangingRegression. Raises UserError for an unknown activation and bad options.
+    activation: of the five hidden units; "linear" is the linear learner, which has none. options: of
+    SlowlyChangingRegression. Raises UserError for an unknown activation and bad options.
     """
     lookup(ACTIVATIONS, activation, "activation")
     streams = [SlowlyChangingRegression(seed, None, "cpu", num_tasks=num_tasks, **options) for seed in seeds]
-    nets = [MLP(streams[0].input_shape, 1, hidden=[5], activation=activation) for _ in seeds]
+    hidden = [] if activation == "linear" else [5]
+    nets = [MLP(streams[0].input_shape, 1, hidden=hidden, activation=activation) for _ in seeds]
     for net, seed in zip(nets, seeds, strict=True):
         initialise_(net, make_generator(seed, "net"))
-    stack = StackedNets.of(nets)
+    if hidden:
+        stack, learn = StackedNets.of(nets), online_sgd
+    else:
+        stack, learn = np.concatenate([with_bias(net.output_layer()) for net in nets]), online_lms
     errors = []
     for k in range(num_tasks):
         tasks = [stream.task(k) for stream in streams]
         x = np.stack([task.x.numpy() for task in tasks])
         y = np.stack([task.y[:, 0].numpy() for task in tasks])
-        errors.append(online_sgd(stack, x, y, lr))
+        errors.append(learn(stack, x, y, lr))
     losses = np.concatenate(errors, axis=1).astype(np.float64)
     bins = losses.shape[1] // bin_steps
     means = losses[:, : bins * bin_steps].reshape(len(seeds), bins, bin_steps).mean(2)
