@@ -18,10 +18,10 @@ from published_values import (
 
 import lop
 from lop.algos.cbp import CBP
-from lop.plan import make_config
 from lop.nets import NETS
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
+from lop.plan import make_config
 from lop.training.learner import Learner
 
 PACKAGE = Path(lop.__file__).parent
