@@ -74,7 +74,7 @@ _control = partial(
 @_control(
     "rl_slippery_ant",
     configs="cfg/sant",
-    defaults={"env": "Ant-v5", "num_tasks": 300, "friction_every": 2_000_000},
+    defaults={"env": "Ant-v5", "num_tasks": 200, "friction_every": 2_000_000},
 )
 class Control(TaskStream):
     """PPO on one MuJoCo environment, cut into `num_tasks` tasks of `task_steps` env steps.
