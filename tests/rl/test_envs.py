@@ -178,8 +178,9 @@ def test_a_diverged_policy_does_not_reach_the_simulation():
     np.testing.assert_array_equal(pool.observations, still.observations)
 
 
-MODULE = """
+MODULE = '''
 import gymnasium
+import numpy as np
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
 class Moody(HopperEnv):
@@ -188,9 +189,31 @@ class Moody(HopperEnv):
             raise RuntimeError("no hopping\\ntoday")
         super().__init__(**options)
 
+class Chasing(HopperEnv):
+    """Keeps a goal, a count and a mood of its own beside the simulation, and what only it can save."""
+
+    def __init__(self, **options):
+        self.goal, self.count, self.mood, self.hidden = np.zeros(2), 0, None, [0]
+        super().__init__(**options)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        self.count += 1
+        self.hidden[0] += 2
+        self.goal = self.goal + self.np_random.normal(size=2)
+        self.mood = "good" if self.mood is None or self.count % 3 else "bad"
+        return observation, reward + self.goal.sum() + self.count + self.hidden[0] + len(self.mood), *rest
+
+    def state_dict(self):
+        return {"hidden": list(self.hidden)}
+
+    def load_state_dict(self, state):
+        self.hidden = list(state["hidden"])
+
+gymnasium.register("test/Chasing-v0", entry_point=Chasing)
 gymnasium.register("test/Moody-v0", entry_point=Moody, max_episode_steps=17)
 gymnasium.register("test/Bad-v0", entry_point=Moody, kwargs={"mood": "bad"})
-"""
+'''
 
 
 class Looking(gymnasium.Env):
@@ -225,6 +248,15 @@ def test_an_environment_of_a_module_is_imported_and_keeps_its_own_time_limit(reg
     assert pool.time_limit == 17
     with pytest.raises(UserError, match=r"unknown environment 'moody_worlds:Mody-v0'; did you mean 'test/Moody-v0'"):
         make_env("moody_worlds:Mody-v0")
+
+
+def test_what_a_users_environment_keeps_beside_the_simulation_goes_on_too(registered, tmp_path):
+    one, other = (EnvPool("moody_worlds:test/Chasing-v0", 1, seed=0, time_limit=40) for _ in range(2))
+    play(one, 50, seed=0)
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for a, b in zip(play(one, 50, seed=2), play(other, 50, seed=2), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import torch
 # them from the integration state, and no environment reads them between two steps.
 _TRANSIENT = ("efc_", "iefc_", "efm_", "island_", "iacc", "ifrc_", "map_", "flex", "bvh_", "plugin", "q", "wrap_")
 _READ_BY_ENVIRONMENTS = ("qfrc_", "qacc")  # among those that start with q
+_KEPT = tuple(np.dtype(kind) for kind in ("float64", "float32", "int64", "int32", "uint8", "bool"))
 
 
 def get_state(env) -> dict:
-    """Tensors, numbers and strings that hold the simulation, the environment's generator and its wrappers' states.
+    """Tensors, numbers and strings that hold the simulation, the environment's generator, what it keeps in attributes
+    that are numbers, strings or arrays, and the states of wrappers (and an environment) that have a `state_dict`.
 
     Beside MuJoCo's integration state (which all that follows is a function of, warm starts included) it keeps the
     derived quantities: environments read positions and contact forces of the last substep, which the integration
@@ -31,7 +33,8 @@ def get_state(env) -> dict:
         "integration": torch.from_numpy(integration),
         "derived": derived,
         "generator": json.dumps(base.np_random.bit_generator.state),
-        "wrappers": [wrapper.state_dict() for wrapper in _stateful_wrappers(env)],
+        "attributes": {name: _saved(value) for name, value in vars(base).items() if _plain(value)},
+        "wrappers": [wrapper.state_dict() for wrapper in _stateful(env)],
     }
 
 
@@ -47,7 +50,13 @@ def set_state(env, state: dict) -> None:
         if name in here and here[name].shape == value.shape:
             here[name][...] = value.numpy()
     base.np_random.bit_generator.state = json.loads(state["generator"])
-    for wrapper, saved in zip(_stateful_wrappers(env), state["wrappers"], strict=True):
+    for name, value in state["attributes"].items():
+        present = vars(base).get(name)
+        if isinstance(value, torch.Tensor) and isinstance(present, np.ndarray) and present.shape == value.shape:
+            present[...] = value.numpy()  # which may be a view of something else
+        else:
+            setattr(base, name, value.numpy().copy() if isinstance(value, torch.Tensor) else value)
+    for wrapper, saved in zip(_stateful(env), state["wrappers"], strict=True):
         wrapper.load_state_dict(saved)
 
 
@@ -58,10 +67,23 @@ def _derived(data) -> dict[str, np.ndarray]:
     return {n: a for n, a in arrays.items() if isinstance(a, np.ndarray) and a.dtype == np.float64 and a.size}
 
 
-def _stateful_wrappers(env) -> list:
+def _plain(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype in _KEPT and value.flags.writeable
+    return isinstance(value, bool | int | float | str | np.number | None)
+
+
+def _saved(value):
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    return value.item() if isinstance(value, np.number) else value
+
+
+def _stateful(env) -> list:
     found = []
-    while env is not env.unwrapped:
+    while True:
         if hasattr(type(env), "load_state_dict"):
             found.append(env)
+        if env is env.unwrapped:
+            return found
         env = env.env
-    return found
