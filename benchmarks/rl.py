@@ -13,8 +13,6 @@ from _timing import interleaved_times, median_ratio, print_table
 
 from lop.experiment import build
 from lop.plan import make_config
-from lop.rl.ppo import make_ppo_learner
-from lop.rl.rollout import Rollouts
 
 STEPS = 2048
 SETTINGS = {
@@ -36,12 +34,10 @@ def own_update(optimizer: str, env: str, num_envs: int, env_threads: int, device
         "run.device": device,
     }
     overrides |= {f"optimizer.{name}": value for name, value in SETTINGS.get(optimizer, {}).items()}
-    experiment = build(make_config(benchmark="rl_ant", optimizer=optimizer, overrides=overrides), make_ppo_learner)
-    rollouts = Rollouts(experiment.stream, experiment.learner.net, 0)
+    experiment = build(make_config(benchmark="rl_ant", optimizer=optimizer, overrides=overrides))
 
     def update() -> None:
-        for x, y in rollouts.minibatches(*rollouts.collect()):
-            experiment.learner.learn(x, y)
+        experiment.learner.learn(*experiment.stream.rollout())
 
     return update
 

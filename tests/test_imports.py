@@ -74,7 +74,7 @@ def imported_units(source: str) -> set[str]:
     return units | ({"main"} & set(names))
 
 
-ELSEWHERE = {"rl/run_ppo_2nd.py": "main", "rl/loop.py": "run"}  # a command, and a loop that run chooses
+ELSEWHERE = {"rl/run_ppo_2nd.py": "main"}  # a command
 
 
 def unit_of(path: Path) -> str:

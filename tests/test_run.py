@@ -9,6 +9,7 @@ import pytest
 import torch
 from generated_data import write_cifar
 
+from lop.algos.early_stopping import EarlyStopping
 from lop.plan import make_config
 from lop.run import run
 from lop.runs import checkpoint
@@ -56,6 +57,19 @@ def test_tables_of_a_run(tmp_path, capsys):
     assert again.resumed
     assert capsys.readouterr().out == ""
     pd.testing.assert_frame_equal(again.tasks, result.tasks)
+
+
+def test_a_tasks_last_diagnostics_are_of_the_weights_that_early_stopping_chose(tmp_path, monkeypatch):
+    """The first epoch is made the best of three: its numbers are those of a run of one epoch."""
+    monkeypatch.setattr(EarlyStopping, "_validate", lambda self, task: self._score is None)
+    tables = []
+    for epochs in (1, 3):
+        config = small_config(tmp_path, algos=["early_stopping"], **{"benchmark.epochs": epochs})
+        tables.append(run(config, summaries=False).tasks.iloc[0])
+    chosen, longer = tables
+    assert longer["steps"] == 3 * chosen["steps"]
+    for name in ("test_acc_after", "loss_after", "eff_rank_after", "ntk_churn_after"):
+        assert chosen[name] == longer[name], name
 
 
 def test_diagnostics_do_not_change_training(tmp_path):
@@ -172,7 +186,7 @@ def test_mistakes_are_one_line_and_name_the_key(tmp_path, key, value, words):
 
 def test_small_nets_run_in_one_thread_and_the_process_keeps_its_own(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("lop.run.Loop.train", lambda self, stop: seen.append(torch.get_num_threads()) or "finished")
+    monkeypatch.setattr("lop.run.Loop.train", lambda self: seen.append(torch.get_num_threads()) or "finished")
     torch.set_num_threads(2)
     for overrides in ({}, {"net.hidden": [800, 800]}, {"run.threads": 3}):
         run(small_config(tmp_path / str(len(seen)), **overrides))

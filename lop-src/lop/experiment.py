@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
 from lop.plan import BENCHMARKS, blame
 from lop.training.learner import Learner
+from lop.training.online import OnlineRecorder
 from lop.utils.devices import find_device
 from lop.utils.errors import UserError, lookup
 from lop.utils.memory import memory_errors, require_weights_fit
@@ -24,22 +25,15 @@ from lop.utils.seeding import derive_seed, make_generator
 SMALL_NET = 500_000  # parameters
 
 
+@dataclass(frozen=True)
 class Experiment:
     """The parts of one run."""
 
-    def __init__(self, config: Config, stream: TaskStream, learner: Learner, dashboard: Dashboard):
-        self.config, self.stream, self.learner, self.dashboard = config, stream, learner, dashboard
-        self._pristine = None
-        if config.run.on_divergence == "reset_network":
-            self._pristine = copy.deepcopy([i.state_dict() for i in learner.interventions])
-
-    def reset_network(self, number: int) -> None:
-        """Draw the net afresh and forget what the optimizer and the interventions gathered. number: of the reset."""
-        generator = make_generator(self.config.run.seed, "net", "reset", number)
-        initialise_(self.learner.net, generator)
-        self.learner.optimizer.state.clear()
-        for intervention, state in zip(self.learner.interventions, copy.deepcopy(self._pristine), strict=True):
-            intervention.load_state_dict(state)
+    config: Config
+    stream: TaskStream
+    learner: Learner
+    dashboard: Dashboard
+    recorder: OnlineRecorder
 
 
 def make_stream(
@@ -90,4 +84,5 @@ def build(config: Config) -> Experiment:
         learner = benchmark.learner(net, optimizer, interventions, stream, seed)
     with blame("metrics", config.metrics):
         dashboard = Dashboard(learner, **{"seed": derive_seed(seed, "metrics"), **config.metrics})
-    return Experiment(config, stream, learner, dashboard)
+    recorder = benchmark.recorder(learner, stream, dashboard.settings.reference_size)
+    return Experiment(config, stream, learner, dashboard, recorder)

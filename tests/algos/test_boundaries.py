@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lop.algos import INTERVENTIONS
 from lop.algos.early_stopping import EarlyStopping
+from lop.algos.ema import EMA
 from lop.algos.resets import HeadReset, NetworkReset
 from lop.algos.shrink_and_perturb import ShrinkAndPerturb
 from lop.algos.step_schedule import StepSchedule
@@ -138,9 +139,30 @@ def test_early_stopping_reloads_the_best_epoch(metric, build, small_task):
             )
             states.append(copy.deepcopy(learner.net.state_dict()))
         best = scores.index(max(scores))
-        learner.end_task(task)
+        learner.hand_in(task)
         assert all(torch.equal(value, states[best][name]) for name, value in learner.net.state_dict().items())
+        learner.end_task(task)
     assert best != 5
+
+
+def test_early_stopping_keeps_what_it_scored(build, small_task):
+    """With an average of the weights in use, that is the average, to train on with and to predict with."""
+    learner, task = build(EarlyStopping(), EMA(decay=0.9), lr=0.5)
+    learner.start_task(task)
+    scores, outputs = [], []
+    x, y = task.splits["validation"]
+    for epoch in range(6):
+        for batch in task.batches(epoch):
+            learner.learn(*batch)
+        learner.end_epoch(task, epoch)
+        outputs.append(learner.predict(x))
+        scores.append((outputs[-1].argmax(1) == y).double().mean().item())
+    best = scores.index(max(scores))
+    assert best != 5
+    learner.hand_in(task)
+    learner.net.eval()
+    torch.testing.assert_close(learner.net(x), outputs[best])
+    torch.testing.assert_close(learner.predict(x), outputs[best])
 
 
 def test_early_stopping_says_when_there_is_nothing_to_validate_on(build, small_task):

@@ -98,7 +98,7 @@ def tiny_batch(n=16):
 def test_the_loss_is_the_papers():
     net, (x, batch) = tiny_net(log_std=-0.3), tiny_batch()
     learner = PPOLearner(net, get_optimizer("sgd", net, lr=0.0), clip=0.15, value_weight=0.7, entropy_weight=0.2)
-    loss = learner.learn(x, batch).loss
+    loss = learner.learn_minibatch(x, batch).loss
     policy = Independent(Normal(net.policy(x), net.log_std.value.exp()), 1)
     ratio = (policy.log_prob(batch.actions) - batch.log_probs).exp()
     cut = torch.where(ratio > 1.15, 1.15, torch.where(ratio < 0.85, 0.85, ratio))
@@ -135,7 +135,7 @@ def test_the_learners_value_loss_is_the_clipped_one():
     far = old + (v - old).sign() * torch.minimum((v - old).abs(), torch.tensor(0.3))
     clipped = torch.stack(((v - target) ** 2, (far - target) ** 2)).amax(0).mean()
     plain, limited = (
-        PPOLearner(net, optimizer, value_clip=clip, value_weight=3.0).learn(x, batch).loss.item()
+        PPOLearner(net, optimizer, value_clip=clip, value_weight=3.0).learn_minibatch(x, batch).loss.item()
         for clip in (None, 0.3)
     )
     assert limited - plain == pytest.approx(3 * (clipped - ((v - target) ** 2).mean()).item(), rel=1e-4)
@@ -208,11 +208,11 @@ def test_interventions_work_on_policy_and_value_nets(algo, optimizer):
     intervention = INTERVENTIONS[algo](**SETTINGS.get(algo, {}))
     learner = PPOLearner(net, get_optimizer(optimizer, net, lr=1e-3), [intervention], seed=2)
     for _ in range(7):
-        learner.learn(x, batch)
+        learner.learn_minibatch(x, batch)
     plain_net = tiny_net()
     plain = PPOLearner(plain_net, get_optimizer(optimizer, plain_net, lr=1e-3), seed=2)
     for _ in range(7):
-        plain.learn(x, batch)
+        plain.learn_minibatch(x, batch)
     changed = [n for (n, p), q in zip(net.named_parameters(), plain_net.parameters(), strict=True) if not p.equal(q)]
     assert all(p.isfinite().all() for p in net.parameters())
     if algo in ("cbp", "redo", "sdp", "gosc", "l2"):
@@ -242,10 +242,10 @@ def test_ewc_anchors_policy_and_values():
     net, (x, batch) = tiny_net(), tiny_batch()
     ewc = EWC(weight=10.0)
     learner = PPOLearner(net, get_optimizer("adam", net, lr=1e-3), [ewc], seed=2)
-    learner.learn(x, batch)
+    learner.learn_minibatch(x, batch)
     learner.end_task(None)
     assert ewc.penalty() == 0
-    learner.learn(x, batch)
+    learner.learn_minibatch(x, batch)
     assert ewc.penalty() > 0
 
 

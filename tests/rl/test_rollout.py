@@ -21,6 +21,12 @@ from lop.utils.seeding import make_generator
 SMALL = {"env": "Hopper-v5", "rollout_steps": 96, "task_steps": 96, "minibatches": 4, "epochs": 3, "time_limit": 12}
 
 
+def collected(rollouts):
+    """Observations and transitions."""
+    observations, rollout = rollouts.collect()
+    return observations, rollout.transitions
+
+
 def make_rollouts(seed=0, **options):
     stream = Control(seed, None, "cpu", **{**SMALL, **options})
     net = ActorCritic(stream.input_shape, stream.num_outputs, hidden=[8])
@@ -61,7 +67,7 @@ def test_returns_and_advantages_follow_from_what_the_environment_gave(monkeypatc
         )
 
     monkeypatch.setattr(pool, "step", recorded)
-    observations, batch = rollouts.collect()
+    observations, batch = collected(rollouts)
     seen, actions, rewards, following, terminated, truncated = (np.stack(part) for part in zip(*log, strict=True))
     assert terminated.any()
     assert truncated.any()
@@ -88,7 +94,7 @@ def test_returns_and_advantages_follow_from_what_the_environment_gave(monkeypatc
 def test_actions_are_drawn_from_the_policy():
     rollouts, net = make_rollouts(rollout_steps=2000, task_steps=2000, time_limit=5)
     torch.nn.init.constant_(net.log_std.value, -1.0)
-    observations, batch = rollouts.collect()
+    observations, batch = collected(rollouts)
     with torch.no_grad():
         z = (batch.actions - net.policy(observations)) / np.exp(-1)
     assert z.mean().item() == pytest.approx(0, abs=0.05)
@@ -97,7 +103,7 @@ def test_actions_are_drawn_from_the_policy():
 
 def test_every_epoch_shows_each_transition_once_in_a_fresh_order():
     rollouts, _ = make_rollouts()
-    observations, batch = rollouts.collect()
+    observations, batch = collected(rollouts)
     parts = list(rollouts.minibatches(observations, batch))
     assert len(parts) == 3 * 4
     assert all(len(x) == 24 and all(len(part) == 24 for part in y) for x, y in parts)
@@ -114,8 +120,8 @@ def test_every_epoch_shows_each_transition_once_in_a_fresh_order():
 
 
 def test_advantages_are_standardised_over_the_whole_rollout_and_returns_are_not():
-    raw = make_rollouts(standardise_advantages=False)[0].collect()[1]
-    batch = make_rollouts()[0].collect()[1]
+    raw = collected(make_rollouts(standardise_advantages=False)[0])[1]
+    batch = collected(make_rollouts()[0])[1]
     torch.testing.assert_close(batch.returns, raw.returns)
     expected = (raw.advantages - raw.advantages.mean()) / raw.advantages.std(correction=0)
     torch.testing.assert_close(batch.advantages, expected, rtol=1e-4, atol=1e-4)
@@ -132,11 +138,11 @@ def test_advantages_are_standardised_over_the_whole_rollout_and_returns_are_not(
 def test_a_restored_rollout_goes_on_bit_identically(options, tmp_path):
     options = {"num_envs": 2, **options}
     one, _ = make_rollouts(**options)
-    list(one.minibatches(*one.collect()))
+    list(one.collect()[1].minibatches())
     torch.save(one.state_dict(), tmp_path / "state.pt")
     other, _ = make_rollouts(**options)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    for (x, y), (u, v) in zip(one.minibatches(*one.collect()), other.minibatches(*other.collect()), strict=True):
+    for (x, y), (u, v) in zip(one.collect()[1].minibatches(), other.collect()[1].minibatches(), strict=True):
         assert torch.equal(x, u)
         assert all(torch.equal(a, b) for a, b in zip(y, v, strict=True))
 
@@ -144,7 +150,7 @@ def test_a_restored_rollout_goes_on_bit_identically(options, tmp_path):
 def test_advantages_are_standardised_within_each_minibatch_where_asked():
     raw = make_rollouts(standardise_advantages=False)[0]
     own = make_rollouts(standardise_over="minibatch")[0]
-    pairs = zip(raw.minibatches(*raw.collect()), own.minibatches(*own.collect()), strict=True)
+    pairs = zip(raw.collect()[1].minibatches(), own.collect()[1].minibatches(), strict=True)
     for (x, y), (u, v) in pairs:
         assert torch.equal(x, u)
         assert torch.equal(y.returns, v.returns)
@@ -155,7 +161,7 @@ def test_advantages_are_standardised_within_each_minibatch_where_asked():
 
 def test_the_values_of_the_rollout_travel_with_it():
     rollouts, net = make_rollouts()
-    observations, batch = rollouts.collect()
+    observations, batch = collected(rollouts)
     with torch.no_grad():
         torch.testing.assert_close(batch.values, net.value(observations)[:, 0])
     for x, y in rollouts.minibatches(observations, batch):
@@ -166,7 +172,7 @@ def test_the_values_of_the_rollout_travel_with_it():
 @pytest.mark.parametrize(("target", "passes"), [(None, 5), (1e9, 5), (0.3, 2), (1e-9, 1)])
 def test_no_pass_begins_once_the_policy_is_too_far_from_the_one_that_acted(target, passes):
     rollouts, net = make_rollouts(epochs=5, target_kl=target)
-    observations, batch = rollouts.collect()
+    observations, batch = collected(rollouts)
     start, distances, steps = None, [], 0
     for step, _ in enumerate(rollouts.minibatches(observations, batch)):
         now = Independent(

@@ -17,16 +17,16 @@ from lop.training.learner import Learner
 BAD_STEP = 3  # of all, from 0: in the first task of five
 
 
-def poison(monkeypatch, learner_class=Learner, value=float("nan"), at=BAD_STEP):
+def poison(monkeypatch, learner_class=Learner, value=float("nan"), at=BAD_STEP, method="learn"):
     """The inputs of one step are not finite, so that its loss, its gradient and what the optimizer makes of it are."""
-    count, learn = [0], learner_class.learn
+    count, learn = [0], getattr(learner_class, method)
 
     def poisoned(self, x, y):
         x = torch.full_like(x, value) if count[0] == at else x
         count[0] += 1
         return learn(self, x, y)
 
-    monkeypatch.setattr(learner_class, "learn", poisoned)
+    monkeypatch.setattr(learner_class, method, poisoned)
 
 
 def diverging(tmp_path, data_dir, policy, optimizer="sgd", algos=(), benchmark="permuted_digits", **overrides):
@@ -99,7 +99,7 @@ def test_every_supervised_benchmark(tmp_path, data_dir, monkeypatch, benchmark):
 @pytest.mark.skipif(not micro.CONTROL, reason="needs Gymnasium and MuJoCo")
 @pytest.mark.parametrize("policy", ["continue", "stop", "reset_network"])
 def test_reinforcement_learning(tmp_path, data_dir, monkeypatch, policy):
-    poison(monkeypatch, PPOLearner)
+    poison(monkeypatch, PPOLearner, method="learn_minibatch")
     result = diverging(tmp_path, data_dir, policy, "adam", benchmark="rl_hopper")
     assert result.status == ("diverged" if policy == "stop" else "finished")
     detail = divergences(result)["detail"].iloc[0]

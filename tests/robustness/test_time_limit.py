@@ -9,8 +9,10 @@ import micro
 import pytest
 
 from lop import run as run_module
-from lop.run import Loop, run
+from lop.run import run
 from lop.training.learner import Learner
+from lop.training.loop import Loop
+from lop.training.member import Member
 from lop.training.stopping import StopRequest
 
 SOURCE = Path(__file__).parents[2] / "lop-src"
@@ -21,27 +23,26 @@ class Clock:
 
     def __init__(self, monkeypatch, step=0.0, save=0.0, evaluation=0.0):
         self.now, self.save, self.saves, self.steps = 1000.0, save, [], 0
-        for module in ("lop.training.stopping", "lop.run", "lop.rl.loop"):
-            if micro.CONTROL or module != "lop.rl.loop":
-                monkeypatch.setattr(f"{module}.time", self)
-        learn, write, before = Learner.learn, Loop.state_dict, Loop._begin
+        for module in ("stopping", "clock", "member"):
+            monkeypatch.setattr(f"lop.training.{module}.time", self)
+        learn, write, before = Learner.learn, Member.state_dict, Loop._begin
 
         def slow_step(learner, x, y):
             self.steps += 1
             self.now += step(self.steps) if callable(step) else step
             return learn(learner, x, y)
 
-        def slow_save(loop):
+        def slow_save(member):
             self.now += self.save
             self.saves.append(self.now)
-            return write(loop)
+            return write(member)
 
         def slow_evaluation(loop, task):
             self.now += evaluation
             before(loop, task)
 
         monkeypatch.setattr(Learner, "learn", slow_step)
-        monkeypatch.setattr(Loop, "state_dict", slow_save)
+        monkeypatch.setattr(Member, "state_dict", slow_save)
         monkeypatch.setattr(Loop, "_begin", slow_evaluation)
 
     def monotonic(self) -> float:
@@ -180,7 +181,7 @@ def test_ctrl_c_is_one_line(main, arguments, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lop.run.Loop._begin", interrupted)
+    monkeypatch.setattr("lop.training.loop.Loop._begin", interrupted)
     assert main(arguments()) == 130
     error = capsys.readouterr().err
     assert error.startswith("interrupted: the last checkpoint is kept")
@@ -191,7 +192,7 @@ def test_a_bug_is_not_taken_for_a_mistake(main, arguments, monkeypatch):
     def broken(*_):
         raise KeyError("a bug")
 
-    monkeypatch.setattr("lop.run.Loop._begin", broken)
+    monkeypatch.setattr("lop.training.loop.Loop._begin", broken)
     with pytest.raises(KeyError):
         main(arguments())
 
@@ -208,7 +209,7 @@ def test_more_than_the_memory_is_one_line(main, arguments, capsys, monkeypatch):
     def out_of_memory(*_):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\nmore lines")
 
-    monkeypatch.setattr("lop.run.Loop._begin", out_of_memory)
+    monkeypatch.setattr("lop.training.loop.Loop._begin", out_of_memory)
     assert main(arguments()) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: out of memory (CUDA out of memory")

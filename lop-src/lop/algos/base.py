@@ -23,8 +23,8 @@ class Intervention:
     """Every method is optional. Keyword-only, annotated constructor parameters are its options in a config.
 
     Calls come in this order: `attach` once; per task `start_task`, per epoch `start_epoch`, per step `penalty`
-    (inside the closure, so once per forward pass) and `after_step`, then `end_epoch`, and `end_task` after the
-    task's last diagnostics. Interventions run in the order in which they are listed.
+    (inside the closure, so once per forward pass) and `after_step`, then `end_epoch`, `hand_in` before the task's last
+    diagnostics and `end_task` after them. Interventions run in the order in which they are listed.
     """
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
@@ -48,6 +48,12 @@ class Intervention:
 
     def end_epoch(self, task: Task, epoch: int) -> None:
         """After each pass over the task's data."""
+
+    def hand_in(self, task: Task) -> None:
+        """After the task's last step and before its last diagnostics: put the weights in place that are its result."""
+
+    def on_weights_replaced(self) -> None:
+        """Another intervention has put other weights into the whole net."""
 
     def end_task(self, task: Task) -> None:
         """After the task's last diagnostics: what it changes shows in the next task's first ones."""

@@ -15,8 +15,9 @@ from lop.utils.errors import UserError
 class EarlyStopping(Intervention):
     """After each epoch the validation split is evaluated; the best weights within the task are loaded at its end.
 
-    metric: "accuracy" or "loss"; the first of equal scores counts. Parameters and buffers are kept; the optimizer's
-    state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
+    That is before the task's last diagnostics, which are so of these weights. metric: "accuracy" or "loss"; the first
+    of equal scores counts. What was scored is kept: with `ema` the averaged parameters. Parameters and buffers are
+    kept; the optimizer's state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
     """
 
     def __init__(self, *, metric: Literal["accuracy", "loss"] = "accuracy"):
@@ -38,7 +39,8 @@ class EarlyStopping(Intervention):
         score = self._validate(task)
         if self._score is None or score > self._score:
             self._score = score
-            self._best = {name: value.detach().clone() for name, value in self.learner.net.state_dict().items()}
+            scored = {**self.learner.net.state_dict(), **self.learner.evaluation_parameters()}
+            self._best = {name: value.detach().clone() for name, value in scored.items()}
 
     @torch.no_grad()
     def _validate(self, task) -> float:
@@ -55,9 +57,10 @@ class EarlyStopping(Intervention):
             raise UserError("algos: early_stopping: this benchmark has no validation split; remove it from algos")
         return total / examples if total == total else float("-inf")
 
-    def end_task(self, task) -> None:
+    def hand_in(self, task) -> None:
         if self._best:
             self.learner.net.load_state_dict(self._best)
+            self.learner.weights_replaced(by=self)
 
     def state_dict(self) -> dict:
         return {"score": self._score, "best": dict(self._best)}

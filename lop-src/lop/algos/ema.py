@@ -23,8 +23,11 @@ class EMA(Intervention):
         self._parameters = dict(learner.net.named_parameters())
         self._shadow = {name: p.detach().clone() for name, p in self._parameters.items()}
 
-    @torch.no_grad()
     def start_task(self, task) -> None:
+        self.on_weights_replaced()
+
+    @torch.no_grad()
+    def on_weights_replaced(self) -> None:
         for name, p in self._parameters.items():
             self._shadow[name].copy_(p)
 

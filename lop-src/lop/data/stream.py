@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class Task(ABC):
     epochs: int
     steps_per_epoch: int
     batch_size: int
+
+    @property
+    def batch_steps(self) -> int:
+        """What a batch counts in the tables' steps: 1, or the env steps of a rollout."""
+        return 1
 
     @abstractmethod
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -54,8 +60,16 @@ class TaskStream(ABC):
     num_outputs: int
     loss: str = "cross_entropy"  # or "mse"
     bin_steps: int | None = None  # steps per bin of online performance; None: ten bins per task
+    total_steps: int | None = None  # of the whole run, in the tables' steps; None: it follows from the tasks
     data_description: str  # one line for people: which data, from where
 
     @abstractmethod
     def task(self, k: int) -> Task:
         """Task k, 0 <= k < num_tasks; the same whatever was asked before."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes while tasks are learned: nothing where the data do not depend on what was learned."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (nothing to do, on purpose)
+        """Go on from `state_dict()`, bit-identically."""

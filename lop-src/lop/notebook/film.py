@@ -52,13 +52,13 @@ def film(folder: str | Path, *, seconds: float = 4.0, size: int = 240, seed: int
     if not path.exists():
         raise UserError(f"{folder}: no checkpoint here; give the folder of a reinforcement learning run")
     config, state = Config.model_validate_json((Path(folder) / "config.json").read_text()), checkpoint.load(path)
-    if "rollouts" not in state:
+    if "rollouts" not in state.get("stream", {}):
         raise UserError(f"{folder}: not a reinforcement learning run")
     config.run.device = "cpu"
     experiment = build(config)
     experiment.learner.net.load_state_dict(state["learner"]["net"])
-    rollouts = Rollouts(experiment.stream, experiment.learner.net, config.run.seed)
-    rollouts.load_state_dict(state["rollouts"])
+    experiment.stream.load_state_dict(state["stream"])
+    rollouts = experiment.stream.rollouts
     _choose_renderer()
     env = make_env(config.benchmark.options["env"], render_mode="rgb_array", width=size, height=size)
     try:

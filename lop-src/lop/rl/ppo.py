@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,30 @@ class Minibatch(NamedTuple):
     advantages: Tensor
     returns: Tensor
     values: Tensor
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What one update learns from, beside the observations.
+
+    transitions: of the whole rollout. episodes: (undiscounted return, length) of those that ended in it. minibatches:
+    called in the update, which it may end early (`target_kl`): all its steps, (observations, Minibatch) each.
+    """
+
+    transitions: Minibatch
+    episodes: list[tuple[float, int]]
+    minibatches: Callable[[], Iterator[tuple[Tensor, Minibatch]]]
+
+    def __len__(self) -> int:
+        return len(self.transitions.actions)
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """The minibatch steps of an update: the result of each, and its actions (batch, num_actions)."""
+
+    steps: list[StepResult]
+    actions: list[Tensor]
 
 
 def gaussian_log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -62,7 +87,7 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, clip: float 
 
 
 class PPOLearner(Learner):
-    """A Learner whose batches are (observations, Minibatch): every optimizer and intervention acts per minibatch.
+    """A Learner whose batches are (observations, Rollout): every optimizer and intervention acts per minibatch.
 
     The loss is `policy_loss` + value_weight * `value_loss` - entropy_weight * entropy. To the diagnostics it is a
     regression: churn is the mean squared change of mean actions and values.
@@ -87,7 +112,16 @@ class PPOLearner(Learner):
         self.value_weight, self.entropy_weight = value_weight, entropy_weight
         self._loss_function = self.ppo_loss
 
-    def learn(self, x: Tensor, y: Minibatch) -> StepResult:
+    def learn(self, x: Tensor, y: Rollout) -> UpdateResult:
+        """One update: all minibatch steps on a rollout; x: its observations."""
+        steps, actions = [], []
+        for observations, minibatch in y.minibatches():
+            steps.append(self.learn_minibatch(observations, minibatch))
+            actions.append(minibatch.actions)
+        return UpdateResult(steps, actions)
+
+    def learn_minibatch(self, x: Tensor, y: Minibatch) -> StepResult:
+        """One gradient step."""
         self._last = (x, y)
         return super().learn(x, y)
 

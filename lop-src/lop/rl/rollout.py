@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from lop.nets.actor_critic import ActorCritic
 from lop.rl.gae import advantages
 from lop.rl.normalise import RunningScale
-from lop.rl.ppo import Minibatch, gaussian_kl, gaussian_log_prob
+from lop.rl.ppo import Minibatch, Rollout, gaussian_kl, gaussian_log_prob
 from lop.utils.seeding import make_generator
 
 
@@ -40,11 +41,13 @@ class Rollouts:
         self._scale_rewards = RunningScale(1) if stream.normalise_rewards else None
         self._discounted = np.zeros(self.num_envs)  # returns so far, whose scale normalises the rewards
 
-    def collect(self) -> tuple[Tensor, Minibatch]:
+    def collect(self) -> tuple[Tensor, Rollout]:
         """One rollout: observations (rollout_steps, d) and the rest, on the net's device, steps in order of time."""
         cut = self._act()
-        observations = torch.from_numpy(self._observations.reshape(-1, self.pool.observation_size))
-        return self._prepare(observations.to(self.device), cut)
+        everything = torch.from_numpy(self._observations.reshape(-1, self.pool.observation_size))
+        observations, transitions = self._prepare(everything.to(self.device), cut)
+        minibatches = partial(self.minibatches, observations, transitions)
+        return observations, Rollout(transitions, self.pool.take_finished(), minibatches)
 
     def _act(self) -> list[tuple[int, int, np.ndarray]]:
         """Fill the buffers; returns (step, env, last observation) of the episodes that the time limit cut."""

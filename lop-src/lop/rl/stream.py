@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,33 +16,36 @@ from lop.data.stream import Batch, Task, TaskStream
 from lop.envs.pool import EnvPool
 from lop.nets import ActorCritic
 from lop.optimizers import ClosureOptimizer
-from lop.rl.ppo import PPOLearner
+from lop.rl.ppo import PPOLearner, Rollout
+from lop.rl.recorder import PolicyRecorder
+from lop.rl.rollout import Rollouts
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.seeding import make_generator
 
 
 @dataclass(frozen=True)
 class ControlTask(Task):
-    """A stretch of env steps; `epochs` counts its updates, each a rollout and `steps_per_epoch` minibatch steps.
+    """A stretch of env steps; `epochs` counts its updates, each of one batch: a rollout (`batch_steps` env steps).
 
-    Its data come from acting, so there are no batches to ask for; the reference batch are observations of the
-    task's first rollout, put in by `with_reference`.
+    The reference batch are observations of the task's first rollout.
     """
 
-    observations: Tensor | None = None
-    num_outputs: int = 1
+    stream: Control
 
-    def with_reference(self, observations: Tensor) -> ControlTask:
-        """The same task with its reference observations (any number, d)."""
-        return replace(self, observations=observations)
+    @property
+    def batch_steps(self) -> int:
+        return self.stream.rollout_steps
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        raise NotImplementedError("the batches of a control task are made by acting: see lop.rl")
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Rollout]]:
+        """One rollout: its observations (batch_steps, d), and what the update needs beside them."""
+        if start == 0:
+            yield self.stream.rollout()
 
     def reference(self, size: int) -> Batch:
         """The first `size` reference observations; there are no targets, so these are zero."""
-        x = self.observations[:size]
-        return x, x.new_zeros(len(x), self.num_outputs)
+        x = self.stream.reference(self.index)[:size]
+        return x, x.new_zeros(len(x), self.stream.num_outputs + 1)
 
     def evaluation(self, split: str, limit: int | None = None) -> Iterator[Batch]:
         return iter(())
@@ -51,7 +54,8 @@ class ControlTask(Task):
 def make_ppo_learner(
     net: ActorCritic, optimizer: ClosureOptimizer, interventions: Sequence[Intervention], stream: Control, seed: int
 ) -> PPOLearner:
-    """The learner of a benchmark of continuous control."""
+    """The learner of a benchmark of continuous control, whose policy acts in the stream's environments from now on."""
+    stream.follow(net)
     weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
     clips = {"clip": stream.clip, "value_clip": stream.value_clip}
     return PPOLearner(net, optimizer, interventions, **clips, **weights, seed=seed)
@@ -60,6 +64,7 @@ def make_ppo_learner(
 _control = partial(
     benchmark,
     family="rl",
+    recorder=PolicyRecorder,
     net={"name": "actor_critic"},
     kind="control",
     learner=make_ppo_learner,
@@ -182,6 +187,10 @@ class Control(TaskStream):
             slippery=slippery,
             clip_actions=clip_actions,
         )
+        self._rollouts: Rollouts | None = None
+        self._collected: tuple[Tensor, Rollout] | None = None  # a task's first rollout, until its update
+        self._reference: tuple[int, Tensor] | None = None  # of which task, observations in random order
+        self.total_steps = self.updates_before(num_tasks) * rollout_steps
         self.input_shape, self.num_outputs = (self.pool.observation_size,), self.pool.num_actions
         changing = f", friction changed every {friction_every:,} steps" if slippery else ""
         self.data_description = f"{env} (Gymnasium, MuJoCo), {num_envs} at a time{changing}"
@@ -195,7 +204,43 @@ class Control(TaskStream):
             index=k,
             active=None,
             epochs=self.updates_before(k + 1) - self.updates_before(k),
-            steps_per_epoch=self.epochs * self.minibatches,
-            batch_size=self.rollout_steps // self.minibatches,
-            num_outputs=self.num_outputs + 1,
+            steps_per_epoch=1,
+            batch_size=self.rollout_steps,
+            stream=self,
         )
+
+    def follow(self, net: ActorCritic) -> None:
+        """Rollouts are made by this net's policy."""
+        self._rollouts = Rollouts(self, net, self.seed)
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """Raises RuntimeError where no policy acts yet."""
+        if self._rollouts is None:
+            raise RuntimeError("no policy acts in these environments yet: call follow(net)")
+        return self._rollouts
+
+    def rollout(self) -> tuple[Tensor, Rollout]:
+        """The next one."""
+        collected, self._collected = self._collected, None
+        return self.rollouts.collect() if collected is None else collected
+
+    def reference(self, k: int) -> Tensor:
+        """The observations of task k's first rollout, in random order; collects it if k has just begun."""
+        if self._reference is None or self._reference[0] != k:
+            self._collected = self.rollouts.collect()
+            observations = self._collected[0]
+            order = torch.randperm(len(observations), generator=make_generator(self.seed, "rl", "reference", k))
+            self._reference = k, observations[order.to(observations.device)]
+        return self._reference[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Between two updates."""
+        return {"rollouts": self.rollouts.state_dict(), "reference": self._reference}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rollouts.load_state_dict(state["rollouts"])
+        self._collected = None
+        if state["reference"] is not None:
+            k, observations = state["reference"]
+            self._reference = k, observations.to(self.rollouts.device)

@@ -13,9 +13,11 @@ from lop.data.stream import TaskStream
 from lop.nets import Net
 from lop.optimizers import ClosureOptimizer
 from lop.training.learner import Learner
+from lop.training.online import OnlineRecorder
 from lop.utils.registry import Registry
 
 LearnerFactory = Callable[[Net, ClosureOptimizer, Sequence[Intervention], TaskStream, int], Learner]
+RecorderFactory = Callable[[Learner, TaskStream, int], OnlineRecorder]
 
 
 def supervised_learner(
@@ -25,6 +27,11 @@ def supervised_learner(
     return Learner(net, optimizer, interventions, loss=stream.loss, seed=seed)
 
 
+def online_recorder(learner: Learner, stream: TaskStream, reference_size: int) -> OnlineRecorder:
+    """Loss, and accuracy where there are classes."""
+    return OnlineRecorder(stream.loss == "cross_entropy")
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """stream: its class, called with (seed, data_dir, device, **options).
@@ -32,7 +39,8 @@ class Benchmark:
     family: the command of main.py. configs: folder with one config file per method, or None. defaults: options of this
     name that differ from the class's. net: the net section used where a config has none. kind: "supervised", or
     "control" for reinforcement learning, whose nets are actor-critics. learner: called with (net, optimizer,
-    interventions, stream, seed). optimizer: the default one, also the baseline. plain: the config in `configs` that
+    interventions, stream, seed). recorder: of online performance, called with (learner, stream, reference_size), the
+    examples in the reference batch. optimizer: the default one, also the baseline. plain: the config in `configs` that
     has its settings for the benchmark's defaults.
     """
 
@@ -43,6 +51,7 @@ class Benchmark:
     net: dict[str, Any] = field(default_factory=dict)
     kind: Literal["supervised", "control"] = "supervised"
     learner: LearnerFactory = supervised_learner
+    recorder: RecorderFactory = online_recorder
     optimizer: str = "sgd"
     plain: str = "bp"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from lop.algos import Intervention
 from lop.data.stream import Task
 from lop.nets import FeatureRecorder, Net
+from lop.nets.init import initialise_
 from lop.optimizers import ClosureOptimizer
 from lop.utils.seeding import make_generator
 
@@ -56,6 +58,7 @@ class Learner:
         self._recorder = FeatureRecorder(self.hidden_layers) if self._needs_features else None
         for intervention in self.interventions:
             intervention.attach(self)
+        self._pristine = copy.deepcopy([i.state_dict() for i in self.interventions])
 
     def _overriding(self, method: str) -> list[Intervention]:
         base = getattr(Intervention, method)
@@ -123,14 +126,25 @@ class Learner:
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """Outputs (batch, num_outputs) of the evaluation weights, in evaluation mode; inactive ones are -inf."""
-        parameters = None
-        for intervention in self.interventions:
-            parameters = intervention.evaluation_parameters() or parameters
+        parameters = self.evaluation_parameters()
         training = self.net.training
         self.net.eval()
         logits = torch.func.functional_call(self.net, parameters, (x,)) if parameters else self.net(x)
         self.net.train(training)
         return self._masked(logits)
+
+    def evaluation_parameters(self) -> dict[str, Tensor]:
+        """The weights to predict with where these are not the trained ones, by parameter name; the last say counts."""
+        parameters: dict[str, Tensor] = {}
+        for intervention in self.interventions:
+            parameters = intervention.evaluation_parameters() or parameters
+        return parameters
+
+    def weights_replaced(self, by: Intervention) -> None:
+        """An intervention has put other weights into the whole net: the others hear of it."""
+        for intervention in self.interventions:
+            if intervention is not by:
+                intervention.on_weights_replaced()
 
     def set_task(self, task: Task) -> None:
         """Mask the outputs that the task does not use. `start_task` does it; a resume in mid-task calls it alone."""
@@ -144,6 +158,13 @@ class Learner:
         for intervention in self.interventions:
             intervention.start_task(task)
 
+    def restart(self, generator: torch.Generator) -> None:
+        """A newly drawn net, an optimizer and interventions that have gathered nothing: the one meaning of reset."""
+        initialise_(self.net, generator)
+        self.optimizer.state.clear()
+        for intervention, state in zip(self.interventions, copy.deepcopy(self._pristine), strict=True):
+            intervention.load_state_dict(state)
+
     def start_epoch(self, task: Task, epoch: int) -> None:
         for intervention in self.interventions:
             intervention.start_epoch(task, epoch)
@@ -151,6 +172,11 @@ class Learner:
     def end_epoch(self, task: Task, epoch: int) -> None:
         for intervention in self.interventions:
             intervention.end_epoch(task, epoch)
+
+    def hand_in(self, task: Task) -> None:
+        """After the task's last step: the weights that count as its result are put in place."""
+        for intervention in self.interventions:
+            intervention.hand_in(task)
 
     def end_task(self, task: Task) -> None:
         for intervention in self.interventions:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from lop.data.stream import Task
 from lop.training.learner import StepResult
 
 
@@ -24,15 +25,20 @@ class OnlineRecorder:
         self._targets: list[Tensor] = []
         self._kept = torch.empty(0, 3, dtype=torch.float64)  # a resumed bin's steps: loss, correct, examples
         self._task = [0.0, 0, 0, 0]  # loss x steps, correct, examples, steps
+        self.performance = ""  # of the last bin, in a few words
+
+    def start_task(self, task: Task) -> None:
+        """Before a task's first diagnostics; a resume in mid-task does not call it."""
 
     def record(self, result: StepResult, y: Tensor) -> None:
+        """One batch: what `learn` returned for it, and its targets."""
         self._losses.append(result.loss)
         self._outputs.append(result.logits)
         self._targets.append(y)
 
     @property
     def pending(self) -> int:
-        """Steps since the last bin."""
+        """Batches since the last bin."""
         return len(self._kept) + len(self._losses)
 
     def _steps(self) -> Tensor:
@@ -50,20 +56,27 @@ class OnlineRecorder:
         return torch.cat((self._kept, rows))
 
     def close_bin(self) -> tuple[dict[str, float], int | None]:
-        """(examples, loss, accuracy of the bin, the bin's first step with a non-finite loss or None)."""
+        """(examples, loss and accuracy of the bin; the bin's first batch with a non-finite loss, or None)."""
         rows = self._steps()
         self._clear()
         loss, correct, examples = rows[:, 0].sum().item(), int(rows[:, 1].sum()), int(rows[:, 2].sum())
         for i, value in enumerate((loss, correct, examples, len(rows))):
             self._task[i] += value
         bad = (~rows[:, 0].isfinite()).nonzero()
-        return self._summary(loss, correct, examples, len(rows)), (int(bad[0]) if len(bad) else None)
+        summary = self._summary(loss, correct, examples, len(rows))
+        name = "accuracy" if self.classification else "loss"
+        self.performance = f"{name} {summary[name]:.3f}"
+        return summary, (int(bad[0]) if len(bad) else None)
 
     def close_task(self) -> dict[str, float]:
-        """The same over all bins since the last call."""
+        """The columns of the task's row: over all bins since the last call."""
         summary = self._summary(*self._task)
         self._task = [0.0, 0, 0, 0]
-        return summary
+        return {f"online_{name}": summary[name] for name in ("accuracy", "loss")}
+
+    def scores(self, row: dict) -> dict[str, float] | None:
+        """What the printed summary begins with, from the task's row; None: the loss and accuracies after the task."""
+        return None
 
     def _summary(self, loss: float, correct: int, examples: int, steps: int) -> dict[str, float]:
         accuracy = correct / examples if self.classification and examples else math.nan
