@@ -5,19 +5,18 @@ records each layer's input, one backward pass of sum(f_n) gives the gradient at 
 evaluation mode examples do not mix), and each layer adds its share of K from these two.
 """
 
-from collections import Counter
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
 
 from lop.metrics.numerics import precise
 from lop.metrics.registry import UndefinedMetricError
+from lop.nets.layer_io import Call, input_rows, multiplies_rows, output_rows, recorded_calls, unshared
 
 BLOCK = 2**22  # entries of per-example gradients held at once
-Calls = list[tuple[Tensor, Tensor]]  # (input, gradient at the output) of each call of a layer in one forward pass
+Pairs = list[tuple[Tensor, Tensor]]  # (input, gradient at the output) of each call of a layer in one forward pass
 Scalars = Callable[..., list[Tensor]]  # (outputs, *targets) -> scalars of the examples, each (N,)
 
 
@@ -28,77 +27,50 @@ def gradient_gram(net: nn.Module, batch: tuple[Tensor, ...], scalars: Scalars) -
     Linear, Conv2d, BatchNorm, LayerNorm and GroupNorm are done in closed form, all other parameters with
     `torch.func`. Raises UndefinedMetricError where an example's output depends on the other examples.
     """
-    with _Capture(net) as capture, torch.enable_grad():
+    with recorded_calls(_with_rule(net)) as recorded, torch.enable_grad():
         outputs = net(batch[0])
     values = scalars(outputs, *batch[1:])
-    edges = [edge for calls in capture.calls.values() for _, edge in calls]
+    by_layer: dict[nn.Module, list[Call]] = {}
+    for call in recorded:
+        by_layer.setdefault(call.layer, []).append(call)
+    edges = [call.output for calls in by_layer.values() for call in calls]
     gram = torch.zeros(len(outputs), len(outputs), device=outputs.device, dtype=precise(outputs[:0]).dtype)
     for i, value in enumerate(values if edges else []):
         keep = i + 1 < len(values)
         gradients = iter(torch.autograd.grad(value.sum(), edges, retain_graph=keep, allow_unused=True))
-        for module, calls in capture.calls.items():
-            pairs = [(x, g) for (x, _), g in zip(calls, gradients, strict=False) if g is not None]
+        for module, calls in by_layer.items():
+            pairs = [(call.inputs, g) for call, g in zip(calls, gradients, strict=False) if g is not None]
             if pairs:
                 gram += _RULES[type(module)](module, pairs)
-    rest = capture.other_parameters()
+    rest = _other_parameters(net, by_layer)
     if rest:
         gram += _generic_gram(net, rest, batch, scalars, len(values))
     return gram
 
 
-class _Capture:
-    """Records, during a forward pass, the input and the output's gradient edge of every layer with a rule."""
-
-    def __init__(self, net: nn.Module):
-        self.net = net
-        self.calls: dict[nn.Module, list] = {}
-        uses = Counter(id(p) for m in net.modules() for p in m._parameters.values() if p is not None)
-        self._handles = [
-            m.register_forward_hook(self._record)
-            for m in net.modules()
-            if _has_rule(m) and all(uses[id(p)] == 1 for p in m.parameters(recurse=False))
-        ]
-
-    def _record(self, module, inputs, output):
-        if output.requires_grad:
-            self.calls.setdefault(module, []).append((inputs[0].detach(), get_gradient_edge(output)))
-
-    def other_parameters(self) -> dict[str, Tensor]:
-        """The trainable parameters of no recorded layer, by name."""
-        done = {id(p) for module in self.calls for p in module.parameters(recurse=False)}
-        return {n: p for n, p in self.net.named_parameters() if p.requires_grad and id(p) not in done}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        for handle in self._handles:
-            handle.remove()
+def _with_rule(net: nn.Module) -> list[nn.Module]:
+    """The layers whose share is computed in closed form."""
+    return [m for m in unshared(net) if _has_rule(m)]
 
 
 def _has_rule(module: nn.Module) -> bool:
-    trainable = any(p.requires_grad for p in module.parameters(recurse=False))
-    if type(module) is nn.Conv2d:
-        plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        return plain and trainable
-    return type(module) in _RULES and trainable
+    known = multiplies_rows(module) if type(module) is nn.Conv2d else type(module) in _RULES
+    return known and any(p.requires_grad for p in module.parameters(recurse=False))
+
+
+def _other_parameters(net: nn.Module, calls: dict[nn.Module, list[Call]]) -> dict[str, Tensor]:
+    """The trainable parameters of no recorded layer, by name."""
+    done = {id(p) for module in calls for p in module.parameters(recurse=False)}
+    return {n: p for n, p in net.named_parameters() if p.requires_grad and id(p) not in done}
 
 
 def _trains(parameter: Tensor | None) -> bool:
     return parameter is not None and parameter.requires_grad
 
 
-def _linear_gram(module: nn.Linear, calls: Calls) -> Tensor:
-    n = len(calls[0][0])
-    x = torch.cat([x.reshape(n, -1, x.shape[-1]) for x, _ in calls], dim=1)
-    g = torch.cat([g.reshape(n, -1, g.shape[-1]) for _, g in calls], dim=1)
-    return _product_gram(x, g, _trains(module.weight), _trains(module.bias))
-
-
-def _conv_gram(module: nn.Conv2d, calls: Calls) -> Tensor:
-    window = (module.kernel_size, module.dilation, module.padding, module.stride)
-    x = torch.cat([F.unfold(x, *window) for x, _ in calls], dim=2).transpose(1, 2)
-    g = torch.cat([g.flatten(2) for _, g in calls], dim=2).transpose(1, 2)
+def _weight_gram(module: nn.Linear | nn.Conv2d, calls: Pairs) -> Tensor:
+    x = torch.cat([input_rows(module, x) for x, _ in calls], dim=1)
+    g = torch.cat([output_rows(module, g) for _, g in calls], dim=1)
     return _product_gram(x, g, _trains(module.weight), _trains(module.bias))
 
 
@@ -132,7 +104,7 @@ def _gram_by_gradients(x: Tensor, g: Tensor) -> Tensor:
     return sum(block @ block.T for block in blocks)
 
 
-def _norm_gram(module: nn.Module, calls: Calls) -> Tensor:
+def _norm_gram(module: nn.Module, calls: Pairs) -> Tensor:
     gram = 0
     for parameter, of_normalised in ((module.weight, True), (module.bias, False)):
         if _trains(parameter):
@@ -161,9 +133,9 @@ def _normalised(module: nn.Module, x: Tensor) -> Tensor:
     return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
 
 
-_RULES: dict[type, Callable[[nn.Module, Calls], Tensor]] = {
-    nn.Linear: _linear_gram,
-    nn.Conv2d: _conv_gram,
+_RULES: dict[type, Callable[[nn.Module, Pairs], Tensor]] = {
+    nn.Linear: _weight_gram,
+    nn.Conv2d: _weight_gram,
     nn.BatchNorm1d: _norm_gram,
     nn.BatchNorm2d: _norm_gram,
     nn.LayerNorm: _norm_gram,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from lop.nets.layer_io import Call, recorded_calls
 from lop.optimizers.base import Closure, ClosureOptimizer, Pass
 from lop.optimizers.kfac_factors import (
     Direction,
@@ -16,7 +17,7 @@ from lop.optimizers.kfac_factors import (
     thin,
     update_factors,
 )
-from lop.optimizers.kfac_layers import Call, input_rows, output_rows, recorded_calls, supported_layers, weight_uses
+from lop.optimizers.kfac_layers import input_matrix, output_matrix, supported_layers, weight_uses
 from lop.optimizers.options import check_at_least, check_count, check_decay
 from lop.optimizers.registry import optimizer
 
@@ -117,8 +118,8 @@ class KFAC(ClosureOptimizer):
             gradient = _pop_matrix(grad_of, layer) if explicitly else None
             inputs = outputs = None
             if reached:
-                inputs = torch.cat([input_rows(layer, call.inputs) for call, _ in reached])
-                outputs = torch.cat([output_rows(layer, grad) for _, grad in reached])
+                inputs = torch.cat([input_matrix(layer, call.inputs) for call, _ in reached])
+                outputs = torch.cat([output_matrix(layer, grad) for _, grad in reached])
             passes.append(LayerPass(layer, len(made[0].inputs), inputs, outputs, gradient, due and bool(reached)))
         rest = [(p, g) for p, g in grad_of.items() if g is not None]
         return Pass(loss.detach(), passes, rest)
