@@ -199,7 +199,7 @@ show(viz.diagnostics_vs_accuracy, tasks, baselines=[plain])
 viz.explore(Path(runs[0].folder).parent)
 
 # %% [markdown]
-# The tables behind these figures are CSV files in the run folders; `lop.runs.results.load(folder)` reads them, and
+# The tables behind these figures are CSV files in the run folders; `lop.runs.load(folder)` reads them, and
 # every figure takes such a table, so runs from other days can be put in the same plot.
 
 # %%

@@ -18,7 +18,7 @@ from lop.experiment import build
 from lop.optimizers import get_optimizer
 from lop.plan import make_config
 from lop.run import run
-from lop.runs.results import load
+from lop.runs import load
 
 
 def bare_seconds(config, batches) -> float:

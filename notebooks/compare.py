@@ -38,7 +38,7 @@ from lop.notebook import show
 from lop.notebook.tables import only, option
 from lop.plan import make_config
 from lop.run import run
-from lop.runs.results import load
+from lop.runs import load
 
 if not any(Path(results_dir).rglob("config.json")):
     print("No runs yet: training a small demonstration.")

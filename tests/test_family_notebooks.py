@@ -6,7 +6,7 @@ import jupytext
 import pytest
 from generated_data import write_cifar, write_class_files
 
-from lop.runs.results import load
+from lop.runs import load
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TINY = {"run.threads": 1, "run.device": "cpu", "benchmark.num_tasks": 2}

@@ -105,7 +105,7 @@ def test_no_layer_reaches_upwards():
         ("runs", "from lop import run", False),
         ("viz", "from lop.training.learner import Learner", False),
         ("training", "from lop import viz", False),
-        ("rl", "from lop.runs.results import load", True),
+        ("rl", "from lop.runs import load", True),
         ("permuted_mnist", "from lop.run import run", False),
         ("run", "import main", False),
         ("main", "if TYPE_CHECKING:\n    import lop.main\nelse:\n    from lop.run import run", True),

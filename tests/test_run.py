@@ -12,8 +12,7 @@ from generated_data import write_cifar
 from lop.algos.early_stopping import EarlyStopping
 from lop.plan import make_config
 from lop.run import run
-from lop.runs import checkpoint
-from lop.runs.results import load
+from lop.runs import checkpoint, load
 from lop.utils.errors import UserError
 
 MAIN = Path(__file__).parents[1] / "lop-src" / "main.py"

@@ -12,9 +12,8 @@ from lop.config import Config
 from lop.data.stream import Task
 from lop.experiment import Experiment, build
 from lop.plan import BENCHMARKS
-from lop.runs import checkpoint
+from lop.runs import Table, checkpoint, read_config
 from lop.runs.records import phase_rows, scalar_columns
-from lop.runs.results import Table, read_config
 from lop.utils.errors import UserError
 
 

@@ -12,7 +12,7 @@ import torch
 
 from lop.config import Config
 from lop.experiment import build
-from lop.runs.results import RunFolder, load
+from lop.runs import RunFolder, load
 from lop.training.clock import Clock
 from lop.training.loop import Loop
 from lop.training.member import Member

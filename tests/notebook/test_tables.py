@@ -7,7 +7,7 @@ import pytest
 
 from lop.notebook import plan, run_methods
 from lop.notebook.tables import by_task, comparison, hard_tasks, only, option, relabelled, summary
-from lop.runs.results import Results, load
+from lop.runs import Results, load
 from lop.utils.errors import UserError
 
 

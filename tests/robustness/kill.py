@@ -31,7 +31,7 @@ from lop.runs import checkpoint
 from lop.utils import files
 
 # what a run imports late: once here, instead of in every fork
-PRELOADED = ["torch._dynamo", "sklearn.datasets", "PIL.Image", "lop.rl.loop", "mujoco", "gymnasium.envs.mujoco"]
+PRELOADED = ["torch._dynamo", "sklearn.datasets", "PIL.Image", "lop.rl.rollout", "mujoco", "gymnasium.envs.mujoco"]
 CBP = {"name": "cbp", "replacement_rate": 0.2, "maturity_threshold": 2}
 SCHEDULE = {"name": "step_schedule", "milestones": [1]}
 LONGER = {"num_tasks": 6}

@@ -13,8 +13,7 @@ from generated_data import write_cifar, write_class_files, write_tiny_imagenet
 from lop.config import Config, override
 from lop.optimizers import list_optimizers, optimizer_options
 from lop.plan import BENCHMARKS, resolve
-from lop.runs import checkpoint
-from lop.runs.results import TABLES
+from lop.runs import TABLES, checkpoint
 
 CONTROL = all(importlib.util.find_spec(name) for name in ("gymnasium", "mujoco"))
 NAMES = [name for name, benchmark in BENCHMARKS.items() if CONTROL or benchmark.kind == "supervised"]

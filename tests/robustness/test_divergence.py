@@ -11,7 +11,7 @@ from lop.algos import INTERVENTIONS
 from lop.optimizers import optimizer_options
 from lop.rl.ppo import PPOLearner
 from lop.run import run
-from lop.runs.results import load
+from lop.runs import load
 from lop.training.learner import Learner
 
 BAD_STEP = 3  # of all, from 0: in the first task of five

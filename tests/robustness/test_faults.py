@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from lop.run import run
-from lop.runs import checkpoint
-from lop.runs.results import SCHEMA, RunFolder, load
+from lop.runs import SCHEMA, RunFolder, checkpoint, load
 from lop.utils.errors import UserError
 
 FULL = "the disk is full; free some space and run the same command again"
@@ -67,7 +66,7 @@ def test_any_failing_write_leaves_the_last_checkpoint(tmp_path, data_dir, whole,
 
     with monkeypatch.context() as patch:
         if operation == "open":
-            for module in ("lop.utils.files", "lop.runs.results"):
+            for module in ("lop.utils.files", "lop.runs.table"):
                 patch.setattr(f"{module}.open", failing, raising=False)
         else:
             patch.setattr(f"lop.utils.files.os.{operation}", failing)
@@ -153,7 +152,7 @@ def test_data_that_vanishes_in_mid_run(tmp_path, data_dir):
             own.rename(away)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lop.run.checkpoint.save", vanish)
+        patch.setattr("lop.training.member.checkpoint.save", vanish)
         assert ".npy is missing" in refused(configuration)
     assert refused(configuration).startswith("benchmark.dataset ")  # still gone
     away.rename(own)
@@ -243,7 +242,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, data_dir, chang
     folder = run(configuration, summaries=False).folder
     state = checkpoint.load(folder / "checkpoint.pt")
     if change == "missing":
-        del state["online"]
+        del state["recorder"]
     elif change == "shape":
         state["learner"]["net"] = {name: value[:1] for name, value in state["learner"]["net"].items()}
     else:

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from lop.config import validate
-from lop.runs import checkpoint
-from lop.runs.results import RunFolder, Table, load
+from lop.runs import RunFolder, Table, checkpoint, load
 from lop.utils.errors import UserError
 
 

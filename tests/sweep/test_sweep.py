@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import lop.sweep
-from lop.runs.results import load
+from lop.runs import load
 from lop.sweep import LocalProcesses, Outcome, make_grid, read_grid, sweep
 from lop.utils.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Small tables of runs with known values, in the columns of `lop.runs.results.load`."""
+"""Small tables of runs with known values, in the columns of `lop.runs.load`."""
 
 import numpy as np
 import pandas as pd

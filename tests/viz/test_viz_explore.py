@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lop.runs.results import Results
+from lop.runs import Results
 from lop.utils.attended import attended
 from lop.utils.errors import UserError
 from lop.viz import explore

@@ -15,7 +15,7 @@ from lop.config import Config, Section
 from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, plan
 from lop.run import RunResult, run
-from lop.runs.results import Results, load, read_status
+from lop.runs import Results, load, read_status
 from lop.training.progress import Progress
 from lop.utils.errors import UserError, lookup
 from lop.utils.files import disk_errors

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lop.runs.results import Results, read_config
+from lop.runs import Results, read_config
 from lop.utils.errors import UserError
 from lop.viz import markdown_table, run_scores, summary_table
 from lop.viz.compare import final_measure

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 import lop
 from lop.config import Config, check_options, read_file
 from lop.plan import plan
-from lop.runs.results import read_status
+from lop.runs import read_status
 from lop.utils.errors import UserError, near_matches
 from lop.utils.files import disk_errors, write_text
 

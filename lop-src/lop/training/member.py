@@ -9,9 +9,8 @@ from lop.config import Run
 from lop.data.stream import Task
 from lop.metrics import Dashboard, format_summary
 from lop.metrics.numerics import all_finite
-from lop.runs import checkpoint
+from lop.runs import RunFolder, checkpoint
 from lop.runs.records import phase_rows, scalar_columns, timings
-from lop.runs.results import RunFolder
 from lop.training.learner import Learner
 from lop.training.online import OnlineRecorder
 from lop.utils.errors import UserError

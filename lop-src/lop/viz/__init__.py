@@ -1,4 +1,4 @@
-"""Figures: a table of runs in (see `lop.runs.results.load`), a matplotlib figure out.
+"""Figures: a table of runs in (see `lop.runs.load`), a matplotlib figure out.
 
 Lines are means over the runs that share a label, with bands of one standard error; baselines are grey. Nothing goes
 through pyplot: a figure shows itself as the last value of a notebook cell or by `display(figure)`, and is freed with

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lop.runs.results import Results, load
+from lop.runs import Results, load
 from lop.utils.attended import attended
 from lop.utils.errors import UserError
 from lop.viz.compare import compare_optimizers, diagnostics_vs_accuracy

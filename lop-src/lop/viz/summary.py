@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lop.runs.results import Results
+from lop.runs import Results
 from lop.utils.errors import UserError
 from lop.viz.compare import common_tasks, run_scores
 from lop.viz.diagnostics import present_metrics

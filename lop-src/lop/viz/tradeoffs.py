@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from lop.runs.results import Results
+from lop.runs import Results
 from lop.utils.errors import UserError
 from lop.viz.compare import run_scores
 from lop.viz.diagnostics import short_label
