@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from lop.optimizers import ClosureOptimizer, get_optimizer, list_optimizers
-from lop.optimizers.torch_adapter import AdaptedOptimizer
 
 ALL = list_optimizers()
 # torch's L-BFGS allows a single group, and Rprop's lr only starts its step sizes
@@ -147,11 +146,9 @@ def test_frozen_and_unreached_parameters_stay(name):
 
 
 def entry_state(optimizer: ClosureOptimizer, param: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The per-entry state whose reset value is 0. What restarts elsewhere has tests of its own: Rprop's step sizes,
-    a corrected curvature's weights, the second moments of adapted ones."""
-    elsewhere = {"step_size"} | ({"exp_avg_sq", "square_avg"} if isinstance(optimizer, AdaptedOptimizer) else set())
+    """The per-entry state whose reset value is 0: all but Rprop's step sizes."""
     state = optimizer.state[param].items()
-    return {k: v for k, v in state if torch.is_tensor(v) and v.shape == param.shape and k not in elsewhere}
+    return {k: v for k, v in state if torch.is_tensor(v) and v.shape == param.shape and k != "step_size"}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -48,7 +48,7 @@ class NetworkReset(_BoundaryReset):
 
     def end_task(self, task) -> None:
         initialise_(self.learner.net, self._generator)
-        self.learner.optimizer.state.clear()
+        self.learner.optimizer.forget()
 
 
 def _everything(p: Tensor) -> Tensor:

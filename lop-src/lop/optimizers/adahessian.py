@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, add_preconditioned, advance_weights, step_numbers
+from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, preconditioned, step_numbers
+from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
 from lop.optimizers.multi_tensor import Number, scale
 from lop.optimizers.registry import optimizer
 
@@ -21,6 +22,7 @@ class AdaHessian(CurvatureOptimizer):
     """
 
     moments = ("exp_avg", "exp_avg_sq")
+    entry_state = ("diagonal_sq",)
 
     def __init__(
         self,
@@ -58,22 +60,16 @@ class AdaHessian(CurvatureOptimizer):
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
-        for group, (step, weighted), members, gradients in self._cohorts(params, grads):
-            columns = self._columns(members, "exp_avg", "exp_avg_sq", "diagonal_sq")
-            (beta1, beta2), exponent = group["betas"], group["hessian_power"] / 2
-            scale = 1.0 if weighted else (1 - beta2**step) ** exponent
-            options = {"betas": (beta1, beta2), "exponent": exponent, "decay": group["weight_decay"] != 0}
-            if weighted:
-                options["refreshed"] = self.refresh_due
-            self._advance(_update, [members, gradients, *columns], step_numbers(group, step, scale), **options)
+        with self._aged(params, grads):
+            for group, (step,), members, gradients in self._cohorts(params, grads):
+                columns = self._columns(members, "exp_avg", "exp_avg_sq", "diagonal_sq")
+                (beta1, beta2), exponent = group["betas"], group["hessian_power"] / 2
+                scale = (1 - beta2**step) ** exponent
+                options = {"betas": (beta1, beta2), "exponent": exponent, "decay": group["weight_decay"] != 0}
+                self._advance(_update, [members, gradients, *columns], step_numbers(group, step, scale), **options)
 
-    def _scalars(self, state: dict[str, Any]) -> tuple:
-        return state["step"], WEIGHT in state
-
-    def _before_reset(self, param: Tensor, state: dict[str, Any]) -> None:
-        if WEIGHT not in state:
-            beta2 = self._group_of(param)["betas"][1]
-            state[WEIGHT] = torch.full_like(param, 1 - beta2 ** state["step"])
+    def _entry_rule(self, group: dict[str, Any]) -> EntryRule:
+        return _RULE
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
         for p in params:
@@ -94,21 +90,32 @@ def _update(
     exp_avg: list[Tensor],
     exp_avg_sq: list[Tensor],
     diagonal_sq: list[Tensor],
-    *rest: list[Tensor],
+    scratch: list[Tensor],
+    *,
     keep: Number,
     eps: Number,
     step_size: Number,
     betas: tuple[float, float],
     exponent: float,
     decay: bool,
-    refreshed: bool = False,
 ) -> None:
-    *weights, scratch = rest  # weights: one list, of parameters with reset entries, or none
     beta1, beta2 = betas
     if decay:
         scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
     torch._foreach_lerp_(exp_avg_sq, diagonal_sq, 1 - beta2)
-    for weight in weights:
-        advance_weights(weight, beta2, 1, refreshed=refreshed)
-    add_preconditioned(params, exp_avg, exp_avg_sq, weights, scratch, exponent=exponent, eps=eps, step_size=step_size)
+    add_preconditioned(params, exp_avg, exp_avg_sq, scratch, exponent=exponent, eps=eps, step_size=step_size)
+
+
+def _young(young: Young, unbias: Tensor, unbias_square: Tensor) -> Tensor:
+    direction, curvature = young["exp_avg"] * unbias, young["exp_avg_sq"] * unbias_square
+    return preconditioned(young, direction, curvature, young.group["hessian_power"] / 2)
+
+
+_RULE = EntryRule(
+    ("betas",),
+    lambda betas: steps_until(TOLERANCE, *betas),
+    lambda n, betas: (1 / (1 - betas[0] ** n), 1 / (1 - betas[1] ** n)),
+    _young,
+    moments=("exp_avg", "exp_avg_sq"),
+)

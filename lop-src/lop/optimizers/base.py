@@ -6,6 +6,7 @@
 (`torch.autograd.grad`), as often and to the order it needs. Nothing goes through `.grad`, no graph outlives the step.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lop.optimizers.entry_age import EntryRule, forget_ages, rejuvenate, young_entries
 from lop.optimizers.multi_tensor import clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_at_least, check_group
 from lop.optimizers.saving import SavedOptimizer
@@ -49,7 +51,10 @@ class ClosureOptimizer(SavedOptimizer):
     """
 
     moments: ClassVar[tuple[str, ...]] = ()
-    """Names of the per-entry running averages in `state[param]`: what `fade` scales."""
+    """Names of the per-entry running averages in `state[param]`: what `fade` scales, and a reset makes 0."""
+
+    entry_state: ClassVar[tuple[str, ...]] = ()
+    """Names of what else `state[param]` holds per entry: a reset makes it 0."""
 
     needs_model: ClassVar[bool] = False
     """Whether parameters alone are not enough."""
@@ -72,6 +77,7 @@ class ClosureOptimizer(SavedOptimizer):
             raise UserError(f"{type(self).__name__} needs the model: pass the net instead of its parameters")
         self.max_grad_norm = max_grad_norm
         self.steps = 0
+        self.young_until = 0  # the number of steps after which no entry's age matters any more
         params = list(self.model.parameters() if self.model is not None else model_or_params)
         if not params:
             raise UserError("params must hold at least one parameter, got an empty list: pass a net or its parameters")
@@ -222,24 +228,60 @@ class ClosureOptimizer(SavedOptimizer):
 
     # ------------------------------------------------------------------ what interventions do to the state
 
+    def forget(self) -> None:
+        """As newly built: state, step counts, schedules; the options of the groups stay, and the generator goes on."""
+        self.state.clear()
+        self.steps = self.young_until = 0
+        for name in [name for name in vars(self) if name.startswith("_kept_")]:
+            delattr(self, name)
+
     @torch.no_grad()
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
-        """Forget what was gathered for some entries of a parameter (those of a unit that was replaced).
+        """Some entries of a parameter (those of a unit that was replaced) behave as newly built ones.
 
-        mask: bool, broadcastable to `param.shape`; True: reset. Every per-entry state tensor becomes 0 there, or what
-        a subclass says. Step counts are kept per tensor and stay: a count per entry would cost a pass over memory in
-        every step of every run. First moments so restart with the bias correction of a grown count, i.e. small.
+        mask: bool, broadcastable to `param.shape`; True: reset. Their state starts again, and so does the count of
+        steps that their bias corrections follow from (see `lop.optimizers.entry_age`).
         """
         state = self.state.get(param)
         if not state:
             return
-        self._before_reset(param, state)
-        for value in state.values():
-            if isinstance(value, Tensor) and value.shape == param.shape:
-                value.masked_fill_(mask, 0)
+        group = self._group_of(param)
+        for name, start in self._entry_starts(param, state).items():
+            if isinstance(state.get(name), Tensor):
+                state[name].masked_fill_(mask, start)
+        rule = self._entry_rule(group)
+        if rule is not None:
+            if self.steps >= self.young_until:  # nobody has counted since
+                for other in self.state.values():
+                    forget_ages(other)
+            horizon = rule.horizon(*(group[name] for name in rule.options))
+            rejuvenate(state, param, mask, horizon)
+            self.young_until = max(self.young_until, self._old_after(horizon))
 
-    def _before_reset(self, param: Tensor, state: dict[str, Any]) -> None:
-        """For subclasses that need more than zeros."""
+    def _entry_starts(self, param: Tensor, state: dict[str, Any]) -> dict[str, float | Tensor]:
+        """What a new entry's state is, by name."""
+        return dict.fromkeys((*self.moments, *self.entry_state), 0.0)
+
+    def _entry_rule(self, group: dict[str, Any]) -> EntryRule | None:
+        """How the update of an entry depends on its age; None: not at all."""
+        return None
+
+    def _old_after(self, horizon: int | None) -> int:
+        return sys.maxsize if horizon is None else self.steps + horizon
+
+    @contextmanager
+    def _aging(self, params: list[Tensor], grads: list[Tensor], *, counts: bool = True) -> Iterator[None]:
+        """Around the update of the parameters: recently reset entries move as their own age says.
+
+        counts: whether entries that have not made a step yet begin with this one.
+        """
+        if self.steps >= self.young_until:
+            yield
+            return
+        young = list(young_entries(self.param_groups, self._entry_rule, params, grads, self.state))
+        yield
+        for entries in young:
+            entries.finish(self._kept("coefficients"), counts=counts)
 
     @torch.no_grad()
     def fade(self, factor: float) -> None:

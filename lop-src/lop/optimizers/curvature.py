@@ -1,6 +1,7 @@
 """The diagonal of the Hessian, estimated by Hutchinson's method, and the schedule on which it is refreshed."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from lop.optimizers.base import Closure, ClosureOptimizer, Pass
 from lop.optimizers.compiled import run_compiled
+from lop.optimizers.entry_age import Young
 from lop.optimizers.multi_tensor import (
     Number,
     Signs,
@@ -126,11 +128,16 @@ class CurvatureOptimizer(ClosureOptimizer):
         return params, grads
 
     def _columns(self, params: list[Tensor], *names: str) -> list[list[Tensor]]:
-        """The named state tensors of the parameters; with the curvature weights where a reset created them."""
-        states = [self.state[p] for p in params]
-        if states and WEIGHT in states[0]:
-            names = (*names, WEIGHT)
-        return [[state[name] for state in states] for name in names]
+        """The named state tensors of the parameters."""
+        return [[self.state[p][name] for p in params] for name in names]
+
+    def _old_after(self, horizon: int | None) -> int:
+        """Reset entries wait for the next refresh, as a new parameter would."""
+        return super()._old_after(horizon) + self.lazy_hessian
+
+    def _aged(self, params: list[Tensor], grads: list[Tensor]) -> AbstractContextManager[None]:
+        """`_aging`, in which the life of an entry begins with a refresh."""
+        return self._aging(params, grads, counts=self.refresh_due)
 
     def _advance(
         self, update: Callable[..., None], columns: Sequence[Tensors], numbers: dict[str, float], **options: Any
@@ -147,12 +154,6 @@ class CurvatureOptimizer(ClosureOptimizer):
             update(*piece, scratch_like(piece[0], kept), **numbers, **options)
 
 
-WEIGHT = "curvature_weight"
-"""State of a parameter some of whose entries were reset: how much of the running average each entry has, its bias
-correction. One number per parameter serves as long as nothing is reset; after a reset it would divide a curvature
-near 0 by a correction near 1, and the reset entries would take steps many orders too large."""
-
-
 def step_numbers(group: dict[str, Any], step: int, scale: float) -> dict[str, float]:
     """What a bias-corrected momentum, divided by a power of the curvature that is `scale` times too large, needs of
     the step: what weight decay leaves, the eps to add and the step size."""
@@ -164,18 +165,10 @@ def step_numbers(group: dict[str, Any], step: int, scale: float) -> dict[str, fl
     }
 
 
-def advance_weights(weights: Tensors, beta2: float, steps: int, *, refreshed: bool) -> None:
-    """The weights after `steps` more of the average; entries just reset start at the next refresh, as if at step 1."""
-    for weight in weights:
-        started = 1 - beta2 if refreshed else 0.0
-        weight.copy_(torch.where(weight > 0, 1 - (1 - weight) * beta2**steps, started))
-
-
 def add_preconditioned(
     params: Tensors,
     directions: Tensors,
     curvature: Tensors,
-    weights: Sequence[Tensors],
     scratch: Tensors,
     *,
     exponent: float,
@@ -184,15 +177,24 @@ def add_preconditioned(
 ) -> None:
     """params -= step_size * directions / (curvature^exponent + eps).
 
-    With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent. weights: none, or
-    one list with the corrections of single entries; an entry of weight 0 has no curvature yet, and waits.
+    With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent.
     """
-    plain = not weights and not isinstance(eps, Tensor) and eps > 0  # the kernel would divide 0 by 0
+    plain = not isinstance(eps, Tensor) and eps > 0  # the kernel would divide 0 by 0
     if plain and exponent == 0.5 and can_fuse(params, directions, curvature):
         add_root_quotient(params, directions, curvature, -step_size, eps, scratch)
         return
-    for corrections in weights:
-        curvature = [torch.where(w > 0, c / w, torch.inf) for c, w in zip(curvature, corrections, strict=True)]
     power(curvature, exponent, scratch)
     add_number(scratch, eps)
     add_quotient(params, directions, scratch, -step_size)
+
+
+def preconditioned(young: Young, direction: Tensor, curvature: Tensor, exponent: float) -> Tensor:
+    """Recently reset entries after p -= lr * direction / (curvature^exponent + eps), with decoupled weight decay.
+
+    As in `add_preconditioned`, from bias-corrected averages.
+    """
+    group = young.group
+    if young.p.device.type == "cpu" and exponent in (0.5, 0.25):
+        curvature = curvature.clamp_min(torch.finfo(curvature.dtype).tiny)  # as `power` does
+    kept = 1 - group["lr"] * group["weight_decay"]
+    return young.p * kept - group["lr"] * direction / (curvature**exponent + group["eps"])

@@ -76,6 +76,10 @@ class SAM(ClosureOptimizer):
         self.base.steps += 1
         return loss
 
+    def forget(self) -> None:
+        super().forget()
+        self.base.forget()
+
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
         self.base.reset_entries(param, mask)
 

@@ -1,5 +1,6 @@
 """Sassha: sharpness-aware steps scaled by the Hessian's diagonal; M-Sassha: the same with one gradient per step."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure
-from lop.optimizers.curvature import WEIGHT, CurvatureOptimizer, add_preconditioned, advance_weights, step_numbers
+from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, preconditioned, step_numbers
+from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
 from lop.optimizers.multi_tensor import Number, blocks, scale
 from lop.optimizers.options import check_at_least
 from lop.optimizers.perturbation import ascent
@@ -96,33 +98,43 @@ class Sassha(CurvatureOptimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p].update(step=0, correction=0.0, exp_avg=torch.zeros_like(p), hessian=torch.zeros_like(p))
-        for group, (step, _, _), members, estimates in self._cohorts(params, diagonal):
+        for group, (step, _), members, estimates in self._cohorts(params, diagonal):
             beta2 = group["betas"][1]
-            hessians, *weights = self._columns(members, "hessian")
-            for hessian, d in blocks(hessians, estimates):
+            for hessian, d in blocks(*self._columns(members, "hessian"), estimates):
                 torch._foreach_abs_(d)
                 torch._foreach_lerp_(hessian, d, 1 - beta2)
-            for weight in weights:
-                advance_weights(weight, beta2, self.lazy_hessian, refreshed=True)
             for p in members:
                 self.state[p]["correction"] = 1 - beta2 ** (step + 1)
 
     def _scalars(self, state: dict[str, Any]) -> tuple:
-        return state["step"], state["correction"], WEIGHT in state
-
-    def _before_reset(self, param: Tensor, state: dict[str, Any]) -> None:
-        if WEIGHT not in state:
-            state[WEIGHT] = torch.full_like(param, state["correction"])
+        return state["step"], state["correction"]
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
         multiple = self.power_schedule(self.steps)
-        for group, (step, correction, weighted), members, gradients in self._cohorts(params, grads):
-            exponent = group["hessian_power"] * multiple
-            numbers = step_numbers(group, step, 1.0 if weighted else correction**exponent)
-            columns = [members, gradients, *self._columns(members, "exp_avg", "hessian")]
-            options = {"beta1": group["betas"][0], "exponent": exponent, "decay": group["weight_decay"] != 0}
-            self._advance(_update, columns, numbers, **options)
+        with self._aged(params, grads):
+            for group, (step, correction), members, gradients in self._cohorts(params, grads):
+                exponent = group["hessian_power"] * multiple
+                numbers = step_numbers(group, step, correction**exponent)
+                columns = [members, gradients, *self._columns(members, "exp_avg", "hessian")]
+                options = {"beta1": group["betas"][0], "exponent": exponent, "decay": group["weight_decay"] != 0}
+                self._advance(_update, columns, numbers, **options)
+
+    def _entry_rule(self, group: dict[str, Any]) -> EntryRule:
+        """The curvature's correction is that of the last refresh, which an entry saw so many steps ago."""
+        since = self.steps % self.lazy_hessian
+
+        def moved(young: Young, unbias: Tensor, age: Tensor) -> Tensor:
+            exponent = group["hessian_power"] * self.power_schedule(self.steps)
+            beta2 = young.options[0][1]
+            refreshed = (age - since).clamp(min=1)
+            correction = -torch.expm1(refreshed * math.log(beta2)) if beta2 else 1.0
+            return preconditioned(young, young["exp_avg"] * unbias, young["hessian"] / correction, exponent)
+
+        def horizon(betas: tuple[float, float]) -> int:
+            return steps_until(TOLERANCE, *betas) + self.lazy_hessian
+
+        return EntryRule(("betas",), horizon, _age_coefficients, moved, moments=("exp_avg", "hessian"))
 
 
 @optimizer("msassha")
@@ -144,12 +156,17 @@ class MSassha(Sassha):
         return loss
 
 
+def _age_coefficients(n: Tensor, betas: tuple[float, float]) -> tuple[Tensor, ...]:
+    return 1 / (1 - betas[0] ** n), n
+
+
 def _update(
     params: list[Tensor],
     grads: list[Tensor],
     exp_avg: list[Tensor],
     hessian: list[Tensor],
-    *rest: list[Tensor],
+    scratch: list[Tensor],
+    *,
     keep: Number,
     eps: Number,
     step_size: Number,
@@ -157,8 +174,7 @@ def _update(
     exponent: float,
     decay: bool,
 ) -> None:
-    *weights, scratch = rest  # weights: one list, of parameters with reset entries, or none
     if decay:
         scale(params, keep)
     torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
-    add_preconditioned(params, exp_avg, hessian, weights, scratch, exponent=exponent, eps=eps, step_size=step_size)
+    add_preconditioned(params, exp_avg, hessian, scratch, exponent=exponent, eps=eps, step_size=step_size)

@@ -23,21 +23,26 @@ def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
 class SavedOptimizer(Optimizer):
     """A torch optimizer with a probe generator, a count of steps and attributes that its copies share the values of.
 
-    A subclass sets `generator` (torch.Generator) and `steps` (int).
+    A subclass sets `generator` (torch.Generator), `steps` and `young_until` (int).
     """
 
     generator: torch.Generator
     steps: int
+    young_until: int
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch, plus the number of steps and the state of the probe generator."""
         generator = {"device": self.generator.device.type, "state": self.generator.get_state()}
-        return super().state_dict() | {"steps": self.steps, "generator": generator}
+        return super().state_dict() | {
+            "steps": self.steps,
+            "young_until": self.young_until,
+            "generator": generator,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._restore_dtypes(state_dict)
-        self.steps = state_dict["steps"]
+        self.steps, self.young_until = state_dict["steps"], state_dict["young_until"]
         saved = state_dict["generator"]
         if saved["device"] == self.generator.device.type:
             self.generator.set_state(saved["state"].cpu())

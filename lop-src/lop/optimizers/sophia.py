@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lop.optimizers.base import Closure, Pass
 from lop.optimizers.curvature import CurvatureOptimizer
+from lop.optimizers.entry_age import EntryRule
 from lop.optimizers.multi_tensor import Number, add_multiple, blocks, scale
 from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
@@ -70,11 +71,15 @@ class SophiaH(CurvatureOptimizer):
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
-        for group, _, members, gradients in self._cohorts(params, grads):
-            columns = [members, gradients, *self._columns(members, "exp_avg"), self._divisors(group, members)]
-            lr, decay = group["lr"], group["weight_decay"]
-            numbers = {"keep": 1 - lr * decay, "lr": lr}
-            self._advance(_update, columns, numbers, beta1=group["betas"][0], decay=decay != 0)
+        with self._aged(params, grads):
+            for group, _, members, gradients in self._cohorts(params, grads):
+                columns = [members, gradients, *self._columns(members, "exp_avg"), self._divisors(group, members)]
+                lr, decay = group["lr"], group["weight_decay"]
+                numbers = {"keep": 1 - lr * decay, "lr": lr}
+                self._advance(_update, columns, numbers, beta1=group["betas"][0], decay=decay != 0)
+
+    def _entry_rule(self, group: dict[str, Any]) -> EntryRule:
+        return _RULE
 
     def _divisors(self, group: dict[str, Any], members: list[Tensor]) -> list[Tensor]:
         """clip_threshold * max(h, 0) + eps, kept until h (its tensor, or what that holds) or the options change."""
@@ -94,6 +99,16 @@ class SophiaH(CurvatureOptimizer):
                 kept[p] = hessian, now, divisor
             found.append(divisor)
         return found
+
+
+_RULE = EntryRule(
+    (),
+    lambda: 0,
+    lambda n: (),
+    lambda young: young.after(),
+    moments=("exp_avg",),
+)
+"""No bias corrections: but an entry without curvature would take full steps until the next refresh, so it waits."""
 
 
 @optimizer("sophiag")

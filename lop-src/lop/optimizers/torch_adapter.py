@@ -9,18 +9,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lop.optimizers.base import Closure, ClosureOptimizer, Pass
+from lop.optimizers.entry_age import EntryRule
 from lop.optimizers.options import check_values
 from lop.optimizers.saving import own_attributes
+from lop.optimizers.torch_state import TORCH_STATE, TorchState
 from lop.utils.errors import UserError
 
 # Classes whose fused kernel does the same arithmetic in one pass over the memory, on the CPU and the GPU.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 
-# Averages of squared gradients that a step is divided by (Adam and its kin, RMSprop).
+# What other libraries call averages of squared gradients that a step is divided by.
 _SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
-
-# Per-entry state that is no running average of gradients: step sizes (Rprop), averaged parameters (ASGD).
-_NOT_MOMENTS = ("step", "step_size", "ax")
 
 
 class AdaptedOptimizer(ClosureOptimizer):
@@ -74,7 +73,8 @@ class AdaptedOptimizer(ClosureOptimizer):
         return super()._step(closure)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        with self._gradients_set(params, self._clipped(params, grads)):
+        grads = self._clipped(params, grads)
+        with self._aging(params, grads), self._gradients_set(params, grads):
             self._base_step()
 
     def _base_step(self) -> None:
@@ -137,38 +137,45 @@ class AdaptedOptimizer(ClosureOptimizer):
                 p.grad = None
         return passes[0].loss
 
+    def forget(self) -> None:
+        super().forget()
+        if hasattr(self.base, "_numel_cache"):  # L-BFGS's, of the parameters it had
+            self.base._numel_cache = None
+
     @torch.no_grad()
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
-        """As in the base class, with exceptions where 0 is not the state of a new entry.
-
-        Second moments become the tensor's mean: with 0 and, in Adam, a grown step count, the first hundreds of steps
-        of a new unit would be 3 to 10 times too large. Rprop's step sizes restart at lr. L-BFGS forgets everything,
-        as its history is of all parameters together.
-        """
+        """As in the base class. L-BFGS forgets everything, as its history is of all parameters together."""
         if isinstance(self.base, torch.optim.LBFGS):
             self.state.clear()
             return
-        state = self.state.get(param, {})
-        balanced = "acc_delta" in state  # Adadelta: as much too small above the fraction as below
-        squares = {name: state.get(name) for name in _SQUARES if not balanced}
-        typical = {k: v.mean() for k, v in squares.items() if isinstance(v, Tensor) and v.shape == param.shape}
         super().reset_entries(param, mask)
-        for name, value in typical.items():
-            state[name].masked_fill_(mask, value)
-        if "step_size" in state:
-            state["step_size"].masked_fill_(mask, self._group_of(param)["lr"])
+
+    def _entry_rule(self, group: dict[str, Any]) -> EntryRule | None:
+        return self._kind.rule(group) if self._kind else None
+
+    def _entry_starts(self, param: Tensor, state: dict[str, Any]) -> dict[str, float | Tensor]:
+        kind, group = self._kind or _guessed(param, state), self._group_of(param)
+        starts = {name: group[v] if isinstance(v, str) else v for name, v in kind.starts.items()}
+        present = [name for name in kind.moments if isinstance(state.get(name), Tensor)]
+        return {name: state[name].mean() if name in kind.typical else 0.0 for name in present} | starts
+
+    @property
+    def _kind(self) -> TorchState | None:
+        """None: of another library, which says nothing of its state."""
+        return TORCH_STATE.get(type(self.base))
 
     @torch.no_grad()
     def fade(self, factor: float) -> None:
         for param, state in self.state.items():
-            for name, value in state.items():
-                if name not in _NOT_MOMENTS and isinstance(value, Tensor) and value.shape == param.shape:
-                    value.mul_(factor)
+            for name in (self._kind or _guessed(param, state)).moments:
+                if isinstance(state.get(name), Tensor):
+                    state[name].mul_(factor)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.base.load_state_dict(state_dict)
         self._share()
+        self._restore_dtypes(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_base_attributes": own_attributes(self.base)}
@@ -176,6 +183,16 @@ class AdaptedOptimizer(ClosureOptimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({k: v for k, v in state.items() if k != "_base_attributes"})
         vars(self.base).update(state.get("_base_attributes", {}))
+
+
+def _guessed(param: Tensor, state: dict[str, Any]) -> TorchState:
+    """For optimizers of other libraries, which declare nothing: what has the parameter's shape is taken for a moment.
+
+    How a step depends on their step counts is not known, so squares become typical ones: with 0 the first hundreds of
+    steps of a new entry would be several times too large.
+    """
+    like = [name for name, v in state.items() if isinstance(v, Tensor) and v.shape == param.shape and name != "step"]
+    return TorchState(tuple(like), typical=_SQUARES)
 
 
 def _one_line(error: Exception) -> str:

@@ -161,7 +161,7 @@ class Learner:
     def restart(self, generator: torch.Generator) -> None:
         """A newly drawn net, an optimizer and interventions that have gathered nothing: the one meaning of reset."""
         initialise_(self.net, generator)
-        self.optimizer.state.clear()
+        self.optimizer.forget()
         for intervention, state in zip(self.interventions, copy.deepcopy(self._pristine), strict=True):
             intervention.load_state_dict(state)
 

@@ -1,0 +1,237 @@
+"""A reset entry equals a fresh one, and a forgotten optimizer a new one: for every listed optimizer."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from optimizer_problems import Problem, same
+from torch import nn
+
+from lop.optimizers import get_optimizer, list_optimizers
+from lop.utils.seeding import make_generator
+
+TOGETHER = {
+    "kfac": "the factors are of whole layers",
+    "shampoo": "the statistics are of whole rows and columns",
+    "muon": "the momentum is made orthogonal as a matrix",
+    "adafactor": "the averages are of rows and columns, and the step follows the norms of all entries",
+    "lbfgs": "the history is of all parameters together, so that it is forgotten whole",
+}
+"""Optimizers whose entries do not move independently of each other: what holds for them is asserted below."""
+
+SEPARATELY = [name for name in list_optimizers() if name not in TOGETHER]
+# without what couples entries (the norm of the perturbation, the average over a kernel), and long enough between
+# refreshes that the phase matters
+OPTIONS = {
+    "sassha": {"rho": 0.0, "lazy_hessian": 3},
+    "msassha": {"rho": 0.0, "lazy_hessian": 3},
+    "adahessian": {"lazy_hessian": 3},
+    "sophiah": {"lazy_hessian": 3},
+    "sam": {"rho": 0.0},
+    "asam": {"rho": 0.0},
+    "sgd": {"lr": 0.01, "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.1},
+}
+VARIANTS = [
+    ("adam", {"amsgrad": True}),
+    ("adam", {"weight_decay": 0.1}),
+    ("adam", {"maximize": True}),
+    ("adam", {"fused": False, "foreach": False}),
+    ("adamw", {"weight_decay": 0.1, "amsgrad": True}),
+    ("adam", {"betas": (0.5, 0.9)}),
+    ("nadam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("nadam", {"weight_decay": 0.1, "momentum_decay": 0.05}),
+    ("radam", {"weight_decay": 0.1, "lr": 0.01, "betas": (0.8, 0.9)}),
+    ("adamax", {"weight_decay": 0.1}),
+    ("adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.3, "weight_decay": 0.1}),
+    ("asgd", {"lr": 0.01, "lambd": 0.1, "t0": 4, "weight_decay": 0.1}),
+    ("rmsprop", {"centered": True, "momentum": 0.9}),
+    ("sgd", {"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    ("sassha", {"rho": 0.0, "lazy_hessian": 4, "weight_decay": 0.1, "hessian_power": 0.7, "eps": 1e-3}),
+    ("sassha", {"rho": 0.0, "lazy_hessian": 1, "betas": (0.9, 0.0)}),
+    ("adahessian", {"lazy_hessian": 1, "weight_decay": 0.1, "hessian_power": 0.5}),
+    ("sophiah", {"lazy_hessian": 5, "weight_decay": 0.1}),
+    ("sam", {"rho": 0.0, "base": "adam"}),
+]
+CASES = [(name, OPTIONS.get(name, {})) for name in SEPARATELY if name != "sophiag"] + VARIANTS
+
+
+class Separable:
+    """Every entry has its own loss, which another every step; the entries are those of a matrix and a vector."""
+
+    def __init__(self, name: str, options: dict, start: list[torch.Tensor] | None = None, step: int = 0):
+        generator = make_generator(0, "separable")
+        shapes = [(4, 6), (6,)]
+        values = start or [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+        self.params = [nn.Parameter(v.clone()) for v in values]
+        self.step = step
+        self.optimizer = get_optimizer(name, self.params, **options)
+
+    def loss(self) -> torch.Tensor:
+        total = 0.0
+        for i, p in enumerate(self.params):
+            generator = make_generator(self.step, "target", i)
+            target, curvature = (torch.randn(p.shape, generator=generator, dtype=torch.float64) for _ in range(2))
+            total = total + ((0.3 + curvature.square()) * (p - target) ** 2 / 2).sum() + 0.01 * (p**4).sum()
+        return total
+
+    def run(self, steps: int) -> list[list[torch.Tensor]]:
+        path = []
+        for _ in range(steps):
+            self.optimizer.step(self.loss)
+            self.step += 1
+            path.append([p.detach().clone() for p in self.params])
+        return path
+
+
+MASKS = [
+    (torch.arange(4) % 2 == 1).unsqueeze(1),
+    torch.tensor([True, False, False, True, False, True]),
+]
+
+
+def reset(problem: Separable, masks=MASKS) -> None:
+    for p, mask in zip(problem.params, masks, strict=True):
+        problem.optimizer.reset_entries(p, mask)
+
+
+def close(name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    """To float64 rounding; torch holds NAdam's product of momenta and ASGD's step size in float32."""
+    tolerance = 1e-5 if name in ("nadam", "asgd") else 1e-11
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance / 10)
+
+
+def until_refresh(optimizer) -> int:
+    """Steps to wait: a new entry, as a new parameter, gets its first curvature at the next refresh."""
+    return -optimizer.steps % getattr(optimizer, "lazy_hessian", 1)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("steps", [7, 9])
+def test_a_reset_entry_equals_a_fresh_one(name, options, steps):
+    problem = Separable(name, options)
+    problem.run(steps)
+    reset(problem)
+    before = [p.detach().clone() for p in problem.params]
+    waited = problem.run(until_refresh(problem.optimizer))
+    for values in waited:
+        for v, b, mask in zip(values, before, MASKS, strict=True):
+            assert torch.equal(v[mask.expand_as(v)], b[mask.expand_as(v)])
+    fresh = Separable(name, options, [p.detach() for p in problem.params], problem.step)
+    untouched = Separable(name, options)
+    untouched.run(problem.step)
+    for expected, others, found in zip(fresh.run(25), untouched.run(25), problem.run(25), strict=True):
+        for e, o, f, mask in zip(expected, others, found, MASKS, strict=True):
+            mask = mask.expand_as(f)
+            close(name, f[mask], e[mask])
+            assert torch.equal(f[~mask], o[~mask])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_entries_reset_one_after_the_other(name, options):
+    """Cohorts of several ages, an entry that is reset again, and a round trip through a file in between."""
+    problem = Separable(name, options)
+    problem.run(5)
+    lazy = getattr(problem.optimizer, "lazy_hessian", 1)
+    reset(problem, [torch.arange(4).unsqueeze(1) < 2, torch.arange(6) < 3])
+    problem.run(4)
+    late = [torch.arange(4).unsqueeze(1) == 1, torch.arange(6) == 0]
+    reset(problem, late)
+    problem.run(-problem.step % lazy)
+    fresh = Separable(name, options, [p.detach() for p in problem.params], problem.step)
+    file = io.BytesIO()
+    torch.save(problem.optimizer.state_dict(), file)
+    file.seek(0)
+    resumed = Separable(name, options, [p.detach() for p in problem.params], problem.step)
+    resumed.optimizer.load_state_dict(torch.load(file, weights_only=True))
+    copied = copy.deepcopy(problem)
+    paths = [run.run(12) for run in (fresh, problem, resumed, copied)]
+    for expected, found, again, copy_of in zip(*paths, strict=True):
+        assert same(found, again)
+        assert same(found, copy_of)
+        for e, f, mask in zip(expected, found, late, strict=True):
+            close(name, f[mask.expand_as(f)], e[mask.expand_as(f)])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_without_indices_the_entries_move_alike(name, options):
+    """Where the number of reset entries would have to be waited for, the ages of all entries are kept."""
+    sparse, dense = Separable(name, options), Separable(name, options)
+    for problem in (sparse, dense):
+        problem.run(5)
+        reset(problem)
+        problem.run(2)
+    for state in dense.optimizer.state.values():
+        if "young_index" in state:
+            every = torch.full((dense.params[len(state["young_index"]) < 10].numel(),), 2**40)
+            every[state.pop("young_index")] = state["young_ages"]
+            state["young_ages"] = every
+    for a, b in zip(sparse.run(15), dense.run(15), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    for problem in (sparse, dense):
+        reset(problem, [m[: len(m)] for m in MASKS])
+    for a, b in zip(sparse.run(15), dense.run(15), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "radam", "adamax", "sassha", "adahessian"])
+def test_an_entry_is_old_when_its_correction_no_longer_matters(name):
+    """No work is left then, and nothing jumps: the parameter's own correction has come as near to 1."""
+    options = OPTIONS.get(name, {}) | {"betas": (0.5, 0.7), "lr": 0.01}
+    if name == "nadam":
+        options["momentum_decay"] = 2.0
+    problem = Separable(name, options)
+    problem.run(100)
+    reset(problem)
+    assert problem.optimizer.steps < problem.optimizer.young_until
+    fresh = Separable(name, options, [p.detach() for p in problem.params], problem.step)
+    if until_refresh(problem.optimizer):
+        problem.run(until_refresh(problem.optimizer))
+        fresh = Separable(name, options, [p.detach() for p in problem.params], problem.step)
+    expected, found = fresh.run(150)[-1], problem.run(150)[-1]
+    assert problem.optimizer.steps > problem.optimizer.young_until
+    for e, f, mask in zip(expected, found, MASKS, strict=True):
+        torch.testing.assert_close(f[mask.expand_as(f)], e[mask.expand_as(f)], rtol=1e-3, atol=1e-3)
+    reset(problem, [torch.arange(4).unsqueeze(1) == 0, torch.arange(6) == 1])
+    if name in ("adam", "nadam", "radam", "adamax"):
+        assert [len(problem.optimizer.state[p]["young_ages"]) for p in problem.params] == [6, 1]
+
+
+@pytest.mark.parametrize("name", ["kfac", "shampoo", "muon", "adafactor", "lbfgs"])
+def test_where_entries_move_together_a_reset_of_all_is_a_new_optimizer_or_close(name):
+    """K-FAC's factors restart uncorrelated with their mean power, and Adafactor's averages stay: both only have to
+    go on learning. Shampoo's statistics, Muon's momentum and L-BFGS's history are those of a new optimizer."""
+    problem = Problem(name, dtype=torch.float64)
+    problem.run(50 if name == "shampoo" else 4)  # Shampoo's roots are made anew in every 50th step
+    for p in problem.net.parameters():
+        problem.optimizer.reset_entries(p, torch.ones((), dtype=torch.bool))
+    fresh = Problem(name, net=copy.deepcopy(problem.net), dtype=torch.float64)
+    found, expected = problem.run(5), fresh.run(5)
+    assert all(map(math.isfinite, found))
+    if name in ("shampoo", "muon", "lbfgs"):
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_every_optimizer_is_either():
+    assert set(SEPARATELY) | set(TOGETHER) == set(list_optimizers())
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_a_forgotten_optimizer_is_a_new_one(name):
+    lazy = {"lazy_hessian": 4} if name in ("adahessian", "sophiah", "sophiag", "sassha", "msassha") else {}
+    schedule = {"rho_schedule": "linear", "rho_end": 0.01, "schedule_steps": 8} if name in ("sassha", "msassha") else {}
+    schedule |= {"lr": 0.1, "max_iter": 2} if name == "lbfgs" else {}
+    problem = Problem(name, **lazy, **schedule)
+    problem.run(6)
+    problem.optimizer.reset_entries(problem.net[0].weight, torch.ones((), dtype=torch.bool))
+    problem.run(1)
+    problem.optimizer.forget()
+    fresh = Problem(name, net=copy.deepcopy(problem.net), **lazy, **schedule)
+    fresh.optimizer.generator.set_state(problem.optimizer.generator.get_state())
+    start = fresh.values()
+    assert problem.run(1) == fresh.run(1)
+    assert not same(problem.values(), start)  # lazily refreshed curvature is refreshed at once
+    assert problem.run(12) == fresh.run(12)
+    assert same(problem.values(), fresh.values())
+    assert str(problem.optimizer.state_dict()["steps"]) == "13"
