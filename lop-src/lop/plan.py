@@ -14,7 +14,7 @@ import yaml
 import lop
 from lop.algos import INTERVENTIONS
 from lop.config import Config, Section, check_options, default_options, override, parse_override, read_file, validate
-from lop.metrics import Dashboard
+from lop.metrics import dashboard_options
 from lop.nets import NETS
 from lop.optimizers import optimizer_options
 from lop.training.benchmark import BENCHMARKS
@@ -93,7 +93,7 @@ def resolve(data: dict[str, Any]) -> Config:
         _filled(f"algos.{i}", lookup(INTERVENTIONS, algo.name, f"intervention (algos.{i}.name)"), algo)
         for i, algo in enumerate(config.algos)
     ]
-    config.metrics = check_options("metrics", Dashboard, config.metrics)
+    config.metrics = check_options("metrics", dashboard_options(), config.metrics)
     return config
 
 

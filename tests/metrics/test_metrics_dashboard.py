@@ -1,6 +1,7 @@
 """The dashboard: every diagnostic of every kind of net, its churn, its reasons, its summary."""
 
 import dataclasses
+import inspect
 import io
 import json
 import math
@@ -9,12 +10,16 @@ import pytest
 import torch
 from metrics_small import FixedTask, SmallLearner
 
-from lop.metrics import CORE, METRICS, Dashboard, format_summary
+from lop.metrics import CORE, METRICS, Dashboard, Reason, dashboard_options, format_summary, metric
 from lop.metrics.ranks import effective_rank
+from lop.metrics.registry import metric_options
 from lop.nets.actor_critic import ActorCritic
 from lop.nets.convnet import ConvNet
 from lop.nets.mlp import MLP
 from lop.nets.resnet import ResNet18
+from lop.plan import resolve
+from lop.runs import checkpoint
+from lop.runs.records import phase_rows
 from lop.utils.errors import UserError
 
 SHAPE = (3, 8, 8)
@@ -89,24 +94,25 @@ def test_every_diagnostic_of_every_net_is_in_its_range(net, loss, drawn, images)
     perturb(learner.net)
     after = dashboard.after(task)
     accuracies = {"train_acc", "test_acc"} if loss == "mse" else set()
-    assert set(after["reasons"]) == accuracies == set(before["reasons"])
+    undefined = {name for name, reason in after["reasons"].items() if reason is not Reason.RANK_DEFICIENT}
+    assert undefined == accuracies == {n for n, why in before["reasons"].items() if why is not Reason.RANK_DEFICIENT}
     assert "ntk_churn" not in before
     layers = len(learner.net.hidden_layers())
-    for metric in METRICS.values():
-        if metric.spectrum:
-            values = after["spectra"][metric.name]
+    for one in METRICS.values():
+        if one.spectrum:
+            values = after["spectra"][one.name]
             assert len(values) == 6
         else:
-            values = [after[metric.name], *after["layers"].get(metric.name, [])]
-            assert len(values) == 1 + layers * metric.per_layer
-        if metric.name in accuracies:
+            values = [after[one.name], *after["layers"].get(one.name, [])]
+            assert len(values) == 1 + layers * one.per_layer
+        if one.name in accuracies:
             assert math.isnan(values[0])
             continue
-        low, high = metric.range
-        assert all(math.isfinite(v) for v in values), metric.name
-        assert low is None or min(values) >= low, metric.name
-        assert high is None or max(values) <= high, metric.name
-        assert not metric.integer or all(v == int(v) for v in values), metric.name
+        low, high = one.range
+        assert all(math.isfinite(v) for v in values), one.name
+        assert low is None or min(values) >= low, one.name
+        assert high is None or max(values) <= high, one.name
+        assert not one.integer or all(v == int(v) for v in values), one.name
     assert after["distance_from_init"] > 0 == before["distance_from_init"]
     assert after["seconds"] > after["evaluation_seconds"] > 0
     json.dumps(after)
@@ -143,7 +149,122 @@ def test_a_silent_layer_has_rank_zero_and_no_kernel_condition(drawn, images):
     result = Dashboard(SmallLearner(net), reference_size=16, ntk_size=4).before(images)
     assert (result["eff_rank"], result["stable_rank"], result["dormant_proportion"]) == (0, 0, 1)
     assert math.isnan(result["ntk_cond"])
-    assert result["reasons"] == {"ntk_cond": "no eigenvalue of the NTK is above 1e-12"}
+    assert result["reasons"] == {"ntk_cond": Reason.NO_GRADIENT}
+
+
+def kernel_of(drawn, images, change, inputs=lambda x: x):
+    net = drawn(MLP(SHAPE, 4, hidden=[9, 8]), torch.float32)
+    with torch.no_grad():
+        change(net)
+    x, y = images.reference(16)
+    result = Dashboard(SmallLearner(net), reference_size=16, ntk_size=4, extras=["ntk_rank"]).before(
+        FixedTask(inputs(x), y, test=(x, y))
+    )
+    return result["ntk_cond"], result["ntk_rank"], result["reasons"], result["explanations"]
+
+
+def test_the_kernel_of_a_dead_net_is_the_worst_not_the_best(drawn, images):
+    def kill(net):
+        net.body[3].weight.zero_()
+        net.body[3].bias.fill_(-1.0)
+
+    found = kernel_of(drawn, images, kill)  # only the head's bias still has a gradient, the same for every input
+    assert found == (1e10, 1, {"ntk_cond": Reason.RANK_DEFICIENT}, {"ntk_cond": "not of full rank: rank 1 of 4"})
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 100.0])
+def test_duplicated_inputs_have_the_largest_condition_number_at_any_scale(scale, drawn, images):
+    def larger(net):
+        net.head.weight.mul_(scale)
+
+    found = kernel_of(drawn, images, larger, lambda x: x[[0, 1, 0, 2, *range(4, 16)]])
+    assert found == (1e10, 3, {"ntk_cond": Reason.RANK_DEFICIENT}, {"ntk_cond": "not of full rank: rank 3 of 4"})
+
+
+def test_gradients_that_overflow_are_a_divergence_not_a_share(mlp, images):
+    """Finite weights, activations and outputs, and products that are too large on the way back."""
+    with torch.no_grad():
+        mlp.net.head.weight.mul_(1e30)
+        mlp.net.body[3].weight.mul_(1e-14)
+        mlp.net.body[3].bias.zero_()
+    learner = SmallLearner(mlp.net, "mse")
+    x, _ = images.reference(16)
+    task = FixedTask(x, 1e15 * torch.ones(16, 4), test=(x, torch.ones(16, 4)))
+    result = Dashboard(learner, reference_size=16, ntk_size=4, extras=["zero_grad_share", "grad_norm"]).before(task)
+    assert math.isfinite(result["loss"])
+    assert math.isnan(result["zero_grad_share"])
+    assert result["reasons"]["zero_grad_share"] is Reason.NON_FINITE_GRADIENTS
+    assert result["reasons"]["zero_grad_share"].diverged
+
+
+def test_a_net_without_hidden_layers_has_no_ranks_and_says_so(drawn, images):
+    learner = SmallLearner(drawn(MLP(SHAPE, 4, hidden=[]), torch.float32))
+    result = Dashboard(learner, reference_size=16, ntk_size=4, extras=list(METRICS)).before(images)
+    without = {name for name, reason in result["reasons"].items() if reason is Reason.NO_HIDDEN_LAYER}
+    assert without == {name for name, one in METRICS.items() if one.per_layer}
+    assert set(result["reasons"]) == without
+    assert result["layer_names"] == []
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_layers_carry_the_names_the_net_gives_them(net, drawn, images):
+    built = drawn(NETS[net](), torch.float32)
+    result = Dashboard(SmallLearner(built), reference_size=16, ntk_size=4).before(images)
+    names = [layer.name for layer in built.hidden_layers()]
+    assert result["layer_names"] == names
+    rows = phase_rows(5, "before", result)["layers"]
+    assert [(row["layer"], row["name"]) for row in rows] == list(enumerate(names))
+    if net == "policy and value":
+        assert names == ["value0", "value1", "policy0", "policy1"]
+
+
+def test_options_belong_to_their_diagnostics():
+    """The dashboard's own signature names none of them."""
+    own = set(inspect.signature(Dashboard.__init__).parameters)
+    assert not own & set(metric_options())
+    assert metric_options([METRICS["tau_dormant"]])["tau"].default == 0.1
+    assert {"reference_size", "tau", "sam_rho", "lanczos_steps"} <= set(dashboard_options())
+
+
+def test_a_diagnostic_with_an_option_is_one_function(mlp, images, monkeypatch):
+    for name in ("mine", "other"):
+        monkeypatch.setitem(METRICS, name, None)
+        monkeypatch.delitem(METRICS, name)
+
+    @metric("mine", "mine", (0, None), None, "the largest output to a power")
+    def _mine(probe, *, power: float = 1.0):
+        return probe.outputs.abs().max() ** power
+
+    one, two = (
+        Dashboard(mlp, reference_size=16, ntk_size=4, extras=["mine"], **options).before(images)["mine"]
+        for options in ({}, {"power": 2.0})
+    )
+    assert two == pytest.approx(one**2)
+    config = resolve({"benchmark": "permuted_digits", "metrics": {"extras": ["mine"], "power": 3}})
+    assert config.metrics["power"] == 3.0
+    with pytest.raises(UserError, match=r"^metrics\.power: .*number"):
+        resolve({"benchmark": "permuted_digits", "metrics": {"power": "high"}})
+    with pytest.raises(UserError, match="did you mean 'power'"):
+        resolve({"benchmark": "permuted_digits", "metrics": {"powr": 1}})
+    with pytest.raises(UserError, match="'power' means something else"):
+
+        @metric("other", "other", (0, None), None, "another meaning of the same key")
+        def _other(probe, *, power: int = 3):
+            return probe.outputs.abs().max()
+
+    with pytest.raises(UserError, match="'seed' means something else"):
+
+        @metric("other", "other", (0, None), None, "a key of the dashboard")
+        def _seeded(probe, *, seed: int = 3):
+            return probe.outputs.abs().max()
+
+
+def test_reasons_survive_a_checkpoint(mlp, images, tmp_path):
+    x, y = images.reference(20)
+    before = Dashboard(mlp, reference_size=16, ntk_size=4).before(FixedTask(x, y))
+    checkpoint.save(tmp_path / "c.pt", {"before": before})
+    assert checkpoint.load(tmp_path / "c.pt")["before"]["reasons"] == {"test_acc": Reason.NO_TEST_SPLIT}
+    assert isinstance(checkpoint.load(tmp_path / "c.pt")["before"]["reasons"]["test_acc"], Reason)
 
 
 def test_churn_is_of_the_same_reference_inputs(mlp, images):
@@ -180,15 +301,15 @@ def test_churn_against_another_task_is_refused(mlp, images):
     dashboard.before(images)
     result = dashboard.after(dataclasses.replace(images, index=1))
     assert math.isnan(result["ntk_churn"])
-    assert "before this task" in result["reasons"]["ntk_churn"]
+    assert result["reasons"]["ntk_churn"] is Reason.NOT_MEASURED_BEFORE
 
 
 @pytest.mark.parametrize(
     ("where", "reason"),
     [
-        ("body.1.weight", "non-finite parameters"),
-        ("overflow", "non-finite activations"),
-        ("head", "non-finite outputs"),
+        ("body.1.weight", Reason.NON_FINITE_PARAMETERS),
+        ("overflow", Reason.NON_FINITE_ACTIVATIONS),
+        ("head", Reason.NON_FINITE_OUTPUTS),
     ],
 )
 def test_a_diverged_net_gives_nan_and_the_reason(where, reason, mlp, images):
@@ -206,7 +327,8 @@ def test_a_diverged_net_gives_nan_and_the_reason(where, reason, mlp, images):
     assert math.isnan(result["loss"])
     assert math.isnan(result["train_acc"])
     assert math.isnan(result["ntk_eff_rank"])
-    assert result["reasons"]["loss"] == reason
+    assert result["reasons"]["loss"] is reason
+    assert reason.diverged
     nan = {n for n, v in result.items() if isinstance(v, float) and math.isnan(v)}
     assert nan <= set(result["reasons"])
     if where != "head":
@@ -260,7 +382,7 @@ def test_training_examples_are_capped_and_the_test_split_is_whole(mlp, images):
 def test_no_test_split_is_a_reason(mlp, images):
     x, y = images.reference(20)
     result = Dashboard(mlp, reference_size=16, ntk_size=4).before(FixedTask(x, y))
-    assert result["reasons"] == {"test_acc": "the benchmark has no test split"}
+    assert result["reasons"] == {"test_acc": Reason.NO_TEST_SPLIT}
     assert math.isnan(result["test_acc"])
 
 
@@ -270,7 +392,10 @@ def test_a_diagnostic_that_fails_is_nan_with_its_error(mlp, images, monkeypatch)
 
     monkeypatch.setitem(METRICS, "eff_rank", dataclasses.replace(METRICS["eff_rank"], compute=broken))
     result = Dashboard(mlp, reference_size=16, ntk_size=4).before(images)
-    assert result["reasons"] == {"eff_rank": "failed: did not converge"}
+    assert (result["reasons"], result["explanations"]) == (
+        {"eff_rank": Reason.FAILED},
+        {"eff_rank": "the computation failed: did not converge"},
+    )
     assert all(map(math.isnan, [result["eff_rank"], *result["layers"]["eff_rank"]]))
 
 
@@ -308,7 +433,6 @@ def test_the_core_is_the_summarys_eleven():
         ("eval_examples", 0),
         ("tau", -1.0),
         ("sam_rho", 0.0),
-        ("hessian_layer", "hidden7"),
         ("extras", ["hessian_tracee"]),
     ],
 )
@@ -316,6 +440,11 @@ def test_a_bad_option_is_refused_by_name(option, value, mlp):
     with pytest.raises(UserError, match=rf"^{option}\b") as error:
         Dashboard(mlp, **{option: value})
     assert "\n" not in str(error.value)
+
+
+def test_a_layer_that_the_net_does_not_have_is_refused_when_the_dashboard_is_made(mlp):
+    with pytest.raises(UserError, match=r"^hessian_layer: did you mean 'hidden[01]'"):
+        Dashboard(mlp, extras=["hessian_eff_rank"], hessian_layer="hidden7")
 
 
 def test_an_unknown_extra_lists_the_near_matches(mlp):

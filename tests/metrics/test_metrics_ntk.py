@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from lop.metrics.gram import gradient_gram
-from lop.metrics.ntk import condition_number, eigenvalues, ntk
+from lop.metrics.ntk import eigenvalues, ntk
+from lop.metrics.numerics import capped_condition, numerical_rank
 from lop.metrics.ranks import effective_rank
-from lop.metrics.registry import UndefinedMetricError
+from lop.metrics.reasons import Reason, UndefinedMetricError
 from lop.nets.actor_critic import ActorCritic
 from lop.nets.mlp import MLP
 from lop.nets.resnet import ResNet18
@@ -155,8 +156,9 @@ def test_leaves_no_hook_and_no_gradient(drawn, generator):
 
 def test_batch_norm_without_running_statistics_is_refused():
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2)).eval()
-    with pytest.raises(UndefinedMetricError, match="mixes the examples"):
+    with pytest.raises(UndefinedMetricError, match="mixes the examples") as error:
         ntk(net, torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    assert error.value.reason is Reason.MIXED_EXAMPLES
 
 
 def test_gram_of_several_scalars_with_targets(generator):
@@ -168,11 +170,17 @@ def test_gram_of_several_scalars_with_targets(generator):
     torch.testing.assert_close(gram, (residual @ residual.T) * (x @ x.T + 1))
 
 
-def test_condition_number_uses_eigenvalues_above_the_floor():
-    values = torch.tensor([8.0, 2.0, 1e-13, 0.0], dtype=torch.float64)
-    assert condition_number(values).item() == pytest.approx(4.0)
-    assert condition_number(torch.tensor([1e6, 1e-11])).item() == pytest.approx(1e10)
-    assert math.isnan(condition_number(torch.zeros(3)).item())
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_condition_number_does_not_depend_on_the_scale(scale):
+    def values(*numbers):
+        return torch.tensor(numbers, dtype=torch.float64) * scale
+
+    assert capped_condition(values(8, 4, 2)).item() == pytest.approx(4)
+    assert capped_condition(values(8, 2, 1e-13, 0)).item() == 1e10  # not 4
+    assert capped_condition(values(1, 1e-9)).item() == pytest.approx(1e9)
+    assert numerical_rank(values(8, 2, 1e-13, 0)) == 2
+    assert math.isnan(capped_condition(values(0, 0, 0)).item())
+    assert numerical_rank(values(0, 0, 0)) == 0
 
 
 def test_effective_rank_is_that_of_the_jacobian(drawn, generator):

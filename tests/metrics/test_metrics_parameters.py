@@ -41,6 +41,17 @@ def test_zero_share_weighs_by_size():
     assert zero_share([torch.tensor([0.0, 1.0, 0.0]), torch.tensor([[2.0]])]).item() == 0.5
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_zero_share_of_a_gradient_that_is_not_finite_is_no_number(bad):
+    assert math.isnan(zero_share([torch.tensor([0.0, bad, 1.0]), torch.zeros(3)]).item())
+
+
+def test_a_weight_without_full_rank_has_the_largest_condition_number():
+    weight = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
+    assert weight_condition(weight).item() == weight_condition(1e-20 * weight).item() == 1e10
+    assert math.isnan(weight_condition(torch.zeros(2, 3)).item())
+
+
 def test_gradient_cosines_equal_single_backward_passes(generator):
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 5)).double()
     x, y = torch.randn(6, 4, generator=generator).double(), torch.randint(0, 5, (6,), generator=generator)

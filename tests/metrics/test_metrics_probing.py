@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lop.metrics import METRICS, Dashboard, probing
+from lop.metrics import METRICS, Dashboard, Reason, probing
 from lop.nets.convnet import ConvNet
 from lop.nets.init import initialise_
 from lop.nets.mlp import MLP
@@ -124,7 +124,7 @@ def train(net, optimizer_name, task, diagnostics: bool):
                 learner.learn(x, y)
         if diagnostics:
             result = dashboard.after(task)
-            assert result["reasons"] == {}
+            assert set(result["reasons"].values()) <= {Reason.RANK_DEFICIENT}
     return learner
 
 

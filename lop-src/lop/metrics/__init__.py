@@ -1,12 +1,26 @@
 """Diagnostics of plasticity. A new one is one function with `@metric`, in a module of this package or outside it."""
 
-from lop.metrics.dashboard import Dashboard
+from lop.metrics.dashboard import Dashboard, dashboard_options
 from lop.metrics.evaluate import evaluate
 from lop.metrics.probing import probing
+from lop.metrics.reasons import Limited, Reason, UndefinedMetricError
 from lop.metrics.registry import CORE, METRICS, Metric, metric
 from lop.metrics.summary import format_summary
 from lop.utils.registry import import_modules
 
 import_modules(__name__, __path__)
 
-__all__ = ["CORE", "METRICS", "Dashboard", "Metric", "evaluate", "format_summary", "metric", "probing"]
+__all__ = [
+    "CORE",
+    "METRICS",
+    "Dashboard",
+    "Limited",
+    "Metric",
+    "Reason",
+    "UndefinedMetricError",
+    "dashboard_options",
+    "evaluate",
+    "format_summary",
+    "metric",
+    "probing",
+]

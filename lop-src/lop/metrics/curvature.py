@@ -1,17 +1,20 @@
 """Curvature of the loss on the reference batch, from exact Hessian-vector products; evaluation mode."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from lop.metrics.numerics import global_norm, precise
+from lop.metrics.numerics import global_norm, nan_unless, precise
 from lop.metrics.outputs import example_losses
 from lop.metrics.ranks import effective_rank
 from lop.metrics.registry import metric
+from lop.utils.errors import UserError, near_matches
 
-LANCZOS_STEPS = 40
-TRACE_PROBES = 30
 DENSE_BLOCK = 1024  # parameters up to which a block of the Hessian is formed
 BLOCK_LANCZOS_STEPS = 128
+TraceProbes = Annotated[int, Field(ge=2)]  # two are needed for a standard error
 
 
 class HessianProduct:
@@ -112,7 +115,7 @@ def sharpness(net, x: Tensor, y: Tensor, loss: str, rho: float, active: Tensor |
     with torch.no_grad():
         moved = {name: p + g * scale.to(g.dtype) for (name, p), g in zip(named.items(), gradients, strict=True)}
         there = example_losses(torch.func.functional_call(net, moved, (x,)), y, loss, active).mean()
-        return precise(there) - precise(here)
+        return nan_unless(torch.isfinite(norm), precise(there) - precise(here))
 
 
 def _whole(probe) -> HessianProduct:
@@ -124,10 +127,10 @@ def _whole(probe) -> HessianProduct:
     "largest Hessian eigenvalue",
     (None, None),
     False,
-    "largest eigenvalue of the Hessian of the loss on the reference batch (40 Lanczos steps)",
+    "largest eigenvalue of the Hessian of the loss on the reference batch (`lanczos_steps` Lanczos steps)",
 )
-def _top(probe):
-    return lanczos(_whole(probe), LANCZOS_STEPS, probe.generator("hessian_top_eigenvalue"))[-1]
+def _top(probe, *, lanczos_steps: Annotated[int, Field(ge=1)] = 40):
+    return lanczos(_whole(probe), lanczos_steps, probe.generator("hessian_top_eigenvalue"))[-1]
 
 
 @metric(
@@ -135,11 +138,11 @@ def _top(probe):
     "Hessian trace",
     (None, None),
     None,
-    "trace of the Hessian of the loss on the reference batch (30 Hutchinson probes)",
+    "trace of the Hessian of the loss on the reference batch (`trace_probes` Hutchinson probes)",
     companions=("hessian_trace_se",),
 )
-def _trace(probe):
-    return _trace_and_error(probe)[0]
+def _trace(probe, *, trace_probes: TraceProbes = 30):
+    return _trace_and_error(probe, trace_probes)[0]
 
 
 @metric(
@@ -150,14 +153,20 @@ def _trace(probe):
     "standard error of hessian_trace over its probes",
     companions=("hessian_trace",),
 )
-def _trace_se(probe):
-    return _trace_and_error(probe)[1]
+def _trace_se(probe, *, trace_probes: TraceProbes = 30):
+    return _trace_and_error(probe, trace_probes)[1]
 
 
-def _trace_and_error(probe):
+def _trace_and_error(probe, probes: int):
     return probe.once(
-        "hessian_trace", lambda: hutchinson_trace(_whole(probe), TRACE_PROBES, probe.generator("hessian_trace"))
+        "hessian_trace", lambda: hutchinson_trace(_whole(probe), probes, probe.generator("hessian_trace"))
     )
+
+
+def _check_layer(net, *, hessian_layer: str | None = None) -> None:
+    names = [layer.name for layer in net.hidden_layers()]
+    if hessian_layer is not None and hessian_layer not in names:
+        raise UserError(f"hessian_layer: {near_matches(hessian_layer, names)}, got {hessian_layer!r}")
 
 
 @metric(
@@ -166,10 +175,12 @@ def _trace_and_error(probe):
     (0, None),
     True,
     "effective rank of one layer's block of the Hessian, the head's by default (after Lewandowski 2023)",
+    check=_check_layer,
 )
-def _hessian_eff_rank(probe):
+def _hessian_eff_rank(probe, *, hessian_layer: str | None = None):
+    """hessian_layer: name of the hidden layer whose incoming parameters are the block; None: the head."""
     chosen = {layer.name: [layer.incoming] for layer in probe.layers}
-    modules = chosen.get(probe.settings.hessian_layer, probe.net.output_layers())
+    modules = chosen.get(hessian_layer, probe.net.output_layers())
     block = [p for module in modules for p in module.parameters()]
     product = HessianProduct(probe.mean_loss(probe.net(probe.x)), block)
     return hessian_effective_rank(product, probe.generator("hessian_eff_rank"))
@@ -182,5 +193,5 @@ def _hessian_eff_rank(probe):
     False,
     "rise of the reference loss at distance sam_rho up the gradient (Foret 2021)",
 )
-def _sharpness(probe):
-    return sharpness(probe.net, probe.x, probe.y, probe.loss, probe.settings.sam_rho, probe.active)
+def _sharpness(probe, *, sam_rho: Annotated[float, Field(gt=0)] = 0.05):
+    return sharpness(probe.net, probe.x, probe.y, probe.loss, sam_rho, probe.active)

@@ -2,17 +2,19 @@
 
 import math
 import time
+from inspect import Parameter
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from lop.config import check_options
 from lop.metrics.numerics import precise
-from lop.metrics.probe import Probe
+from lop.metrics.probe import Probe, Settings
 from lop.metrics.probing import probing
-from lop.metrics.registry import CORE, METRICS, Metric, UndefinedMetricError
+from lop.metrics.reasons import Limited, Reason, UndefinedMetricError, explained
+from lop.metrics.registry import CORE, METRICS, Metric, metric_options, options_of
 from lop.utils.errors import UserError, lookup
 
 
@@ -25,10 +27,7 @@ class Dashboard:
     reference_size: examples in the reference batch. ntk_size: how many of these the NTK is computed on.
     ntk: "pseudo" (of the summed logits) or "full" (summed over the outputs). eval_examples: cap on the training
     examples for loss and train_acc, None for all; the test split is used whole. extras: further names from
-    `METRICS`. dormant_threshold: a unit is dormant if active on a smaller share of the batch. tau: of tau_dormant.
-    hessian_layer: name of the hidden layer whose incoming parameters are the block of hessian_eff_rank; None:
-    the head. trainability_steps, trainability_lr: of the probe task. sam_rho: radius of the sharpness.
-    seed: of the random probes.
+    `METRICS`. seed: of the random probes. options: of single diagnostics, see `metric_options`.
     """
 
     def __init__(
@@ -40,42 +39,25 @@ class Dashboard:
         ntk: Literal["pseudo", "full"] = "pseudo",
         eval_examples: int | None = 10000,
         extras: list[str] = (),
-        dormant_threshold: float = 0.01,
-        tau: float = 0.1,
-        hessian_layer: str | None = None,
-        trainability_steps: int = 50,
-        trainability_lr: float = 0.01,
-        sam_rho: float = 0.05,
         seed: int = 0,
+        **options: Any,
     ):
-        _check_at_least(1, reference_size=reference_size, ntk_size=ntk_size, trainability_steps=trainability_steps)
-        _check_at_least(0, dormant_threshold=dormant_threshold, tau=tau)
-        _check_positive(trainability_lr=trainability_lr, sam_rho=sam_rho)
+        _check_at_least(1, reference_size=reference_size, ntk_size=ntk_size)
         if ntk_size > reference_size:
             raise UserError(f"ntk_size must be <= reference_size ({reference_size}), got {ntk_size}")
         if eval_examples is not None:
             _check_at_least(1, eval_examples=eval_examples)
         if ntk not in ("pseudo", "full"):
             raise UserError(f"ntk must be 'pseudo' or 'full', got {ntk!r}")
-        names = [layer.name for layer in learner.net.hidden_layers()]
-        if hessian_layer is not None and hessian_layer not in names:
-            raise UserError(f"hessian_layer must be one of {', '.join(names)}, got {hessian_layer!r}")
         self.learner = learner
+        self.settings = Settings(reference_size, ntk_size, ntk, eval_examples, seed)
         self.metrics = _chosen(extras)
-        self.settings = SimpleNamespace(
-            reference_size=reference_size,
-            ntk_size=ntk_size,
-            ntk=ntk,
-            eval_examples=eval_examples,
-            dormant_threshold=dormant_threshold,
-            tau=tau,
-            hessian_layer=hessian_layer,
-            trainability_steps=trainability_steps,
-            trainability_lr=trainability_lr,
-            sam_rho=sam_rho,
-            seed=seed,
-        )
-        keep = any(m.name == "distance_from_init" for m in self.metrics)
+        given = check_options("", metric_options(), options)
+        self.options = {m.name: {name: given[name] for name in m.options if name in given} for m in self.metrics}
+        for metric in self.metrics:
+            if metric.check is not None:
+                metric.check(learner.net, **self.options[metric.name])
+        keep = any(metric.needs_initial for metric in self.metrics)
         self.initial = [p.detach().clone() for p in learner.net.parameters()] if keep else None
         self._task_index: int | None = None
         self._earlier_outputs: Tensor | None = None
@@ -84,9 +66,10 @@ class Dashboard:
         """The values before a task's first step; keeps the outputs on its reference inputs for the churn.
 
         Every scalar by name (NaN where it could not be computed), and
-        "layers": {name: one value per hidden layer, input to output}, "spectra": {name: numbers},
-        "reasons": {name: why it is NaN}, "seconds": time all this took, "evaluation_seconds": the part of it that
-        loss and accuracies took.
+        "layers": {name: one value per hidden layer, input to output}, "layer_names": of these layers,
+        "spectra": {name: numbers}, "reasons": {name: the Reason why it is NaN, or only a bound},
+        "explanations": {name: the same in words}, "seconds": time all this took, "evaluation_seconds": the part of
+        it that loss and accuracies took.
         """
         return self._measure(task, after=False)
 
@@ -109,43 +92,61 @@ class Dashboard:
         with probing(self.learner.net, self.learner.optimizer), torch.enable_grad():
             earlier = self._earlier_outputs if after and self._task_index == task.index else None
             probe = Probe(self.learner, task, self.settings, self.initial, earlier)
-            values, reasons = {}, {}
-            for metric in self.metrics:
-                if metric.after_only and not after:
-                    continue
-                try:
-                    values[metric.name] = metric.compute(probe)
-                except UndefinedMetricError as reason:
-                    reasons[metric.name] = str(reason)
-                except RuntimeError as error:  # out of memory, no convergence: a run must not die of being measured
-                    reasons[metric.name] = f"failed: {str(error).splitlines()[0]}"
+            metrics = [metric for metric in self.metrics if after or not metric.after_only]
+            values, reasons, details = {}, {}, {}
+            for metric in metrics:
+                value, reason, details[metric.name] = self._value(metric, probe)
+                if value is not None:
+                    values[metric.name] = value
+                if reason is not None:
+                    reasons[metric.name] = reason
             if not after:
                 self._task_index, self._earlier_outputs = task.index, probe.outputs.clone()
-            numbers = _read_back(values)
-            result = self._as_result(numbers, reasons, probe, after)
+            result = _as_result(metrics, _read_back(values), reasons, probe)
+        result["explanations"] = {name: explained(reason, details[name]) for name, reason in reasons.items()}
         result["evaluation_seconds"] = probe.evaluation_seconds
         result["seconds"] = time.perf_counter() - start
         return result
 
-    def _as_result(self, numbers: dict[str, list[float]], reasons: dict[str, str], probe: Probe, after: bool) -> dict:
-        result: dict[str, Any] = {}
-        layers, spectra = {}, {}
-        for metric in self.metrics:
-            if metric.after_only and not after:
-                continue
-            values = numbers.get(metric.name)
-            if values is None:
-                values = [] if metric.spectrum else [math.nan] * (1 + metric.per_layer * len(probe.layers))
-            elif not all(map(math.isfinite, values)):
-                values = [v if math.isfinite(v) else math.nan for v in values]
+    def _value(self, metric: Metric, probe: Probe) -> tuple[Any, Reason | None, str]:
+        """(value or None, why it is missing or only a bound, detail)."""
+        try:
+            if metric.per_layer and not probe.layers:
+                raise UndefinedMetricError(Reason.NO_HIDDEN_LAYER)
+            value = metric.compute(probe, **self.options[metric.name])
+        except UndefinedMetricError as error:
+            return None, error.reason, error.detail
+        except RuntimeError as error:  # out of memory, no convergence: a run must not die of being measured
+            return None, Reason.FAILED, str(error).splitlines()[0]
+        return (value.value, value.reason, value.detail) if isinstance(value, Limited) else (value, None, "")
+
+
+def dashboard_options() -> dict[str, Parameter]:
+    """What the config's `metrics` may hold: the dashboard's own options and those of all diagnostics."""
+    return {**options_of(Dashboard.__init__), **metric_options()}
+
+
+def _as_result(
+    metrics: list[Metric], numbers: dict[str, list[float]], reasons: dict[str, Reason], probe: Probe
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    layers, spectra = {}, {}
+    for metric in metrics:
+        values = numbers.get(metric.name)
+        if values is None:
+            values = [] if metric.spectrum else [math.nan] * (1 + metric.per_layer * len(probe.layers))
+        elif not all(map(math.isfinite, values)):
+            values = [v if math.isfinite(v) else math.nan for v in values]
+            if metric.name not in reasons or probe.what_is_not_finite.diverged:
                 reasons[metric.name] = probe.what_is_not_finite
-            if metric.spectrum:
-                spectra[metric.name] = values
-                continue
-            result[metric.name] = values[0]
-            if metric.per_layer:
-                layers[metric.name] = values[1:]
-        return {**result, "layers": layers, "spectra": spectra, "reasons": reasons}
+        if metric.spectrum:
+            spectra[metric.name] = values
+            continue
+        result[metric.name] = values[0]
+        if metric.per_layer:
+            layers[metric.name] = values[1:]
+    names = [layer.name for layer in probe.layers]
+    return {**result, "layers": layers, "layer_names": names, "spectra": spectra, "reasons": reasons}
 
 
 def _chosen(extras: list[str]) -> list[Metric]:
@@ -179,9 +180,3 @@ def _check_at_least(low: float, **options: float) -> None:
     for name, value in options.items():
         if value < low:
             raise UserError(f"{name} must be >= {low}, got {value}")
-
-
-def _check_positive(**options: float) -> None:
-    for name, value in options.items():
-        if not value > 0:
-            raise UserError(f"{name} must be > 0, got {value}")

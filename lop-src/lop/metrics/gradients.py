@@ -5,16 +5,16 @@ from torch import Tensor, nn
 
 from lop.metrics.gram import gradient_gram
 from lop.metrics.ntk import eigenvalues
-from lop.metrics.numerics import global_norm, precise
+from lop.metrics.numerics import all_finite, global_norm, nan_unless, precise
 from lop.metrics.outputs import example_losses
 from lop.metrics.ranks import effective_rank
 from lop.metrics.registry import metric
 
 
 def zero_share(gradients: list[Tensor]) -> Tensor:
-    """The share of entries that are exactly zero. -> ()."""
+    """The share of entries that are exactly zero; NaN where an entry is NaN or inf. -> ()."""
     zeros = torch.stack([precise((g == 0).sum()) for g in gradients]).sum()
-    return zeros / sum(g.numel() for g in gradients)
+    return nan_unless(all_finite(gradients), zeros / sum(g.numel() for g in gradients))
 
 
 def gradient_cosines(net: nn.Module, x: Tensor, y: Tensor, loss: str, active: Tensor | None = None) -> Tensor:

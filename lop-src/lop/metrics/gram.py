@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lop.metrics.numerics import precise
-from lop.metrics.registry import UndefinedMetricError
+from lop.metrics.reasons import Reason, UndefinedMetricError
 from lop.nets.layer_io import Call, input_rows, multiplies_rows, output_rows, recorded_calls, unshared
 
 BLOCK = 2**22  # entries of per-example gradients held at once
@@ -129,7 +129,7 @@ def _normalised(module: nn.Module, x: Tensor) -> Tensor:
     if isinstance(module, nn.GroupNorm):
         return F.group_norm(x, module.num_groups, eps=module.eps)
     if module.running_mean is None:
-        raise UndefinedMetricError("a BatchNorm without running statistics mixes the examples")
+        raise UndefinedMetricError(Reason.MIXED_EXAMPLES)
     return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
 
 

@@ -4,12 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from lop.metrics.gram import gradient_gram
+from lop.metrics.numerics import LARGEST_CONDITION, capped_condition, numerical_rank, precise
 from lop.metrics.outputs import select_outputs
 from lop.metrics.ranks import effective_rank
-from lop.metrics.registry import UndefinedMetricError, metric
-
-SMALLEST_EIGENVALUE = 1e-12
-LARGEST_CONDITION = 1e10
+from lop.metrics.reasons import Limited, Reason, UndefinedMetricError
+from lop.metrics.registry import metric
 
 
 def ntk(net: nn.Module, x: Tensor, kind: str = "pseudo", active: Tensor | None = None) -> Tensor:
@@ -37,13 +36,6 @@ def eigenvalues(kernel: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(kernel).flip(0).clamp(min=0)
 
 
-def condition_number(values: Tensor) -> Tensor:
-    """Largest / smallest eigenvalue above 1e-12, at most 1e10; NaN if none is above. `values` descending. -> ()."""
-    above = torch.where(values > SMALLEST_EIGENVALUE, values, torch.inf).amin()
-    ratio = (values[0] / above).clamp(max=LARGEST_CONDITION)
-    return torch.where(torch.isinf(above), torch.nan, ratio)
-
-
 @metric(
     "ntk_eff_rank",
     "NTK effective rank",
@@ -60,12 +52,32 @@ def _ntk_eff_rank(probe):
     "NTK condition number",
     (1, LARGEST_CONDITION),
     False,
-    "largest / smallest eigenvalue above 1e-12 of the empirical NTK, capped at 1e10",
+    "largest / smallest eigenvalue of the empirical NTK, at most 1e10, which also a kernel without full rank has",
 )
 def _ntk_cond(probe):
-    if probe.ntk_eigenvalues[0] <= SMALLEST_EIGENVALUE:
-        raise UndefinedMetricError("no eigenvalue of the NTK is above 1e-12")
-    return condition_number(probe.ntk_eigenvalues)
+    """Does not depend on the kernel's scale: an absolute floor for the eigenvalues would leave out all that a dying
+    kernel has but the first, and call the kernel perfectly conditioned.
+    """
+    values = probe.ntk_eigenvalues
+    condition, rank = capped_condition(values), int(numerical_rank(values))
+    if rank == 0 and bool(torch.isfinite(values).all()):
+        raise UndefinedMetricError(Reason.NO_GRADIENT)
+    if rank < len(values):
+        return Limited(condition, Reason.RANK_DEFICIENT, f"rank {rank} of {len(values)}")
+    return condition
+
+
+@metric(
+    "ntk_rank",
+    "NTK rank",
+    (0, None),
+    True,
+    "eigenvalues of the empirical NTK that are above 1e-10 times the largest",
+    integer=True,
+)
+def _ntk_rank(probe):
+    values = probe.ntk_eigenvalues
+    return torch.where(torch.isfinite(values).all(), precise(numerical_rank(values)), torch.nan)
 
 
 @metric(
@@ -75,6 +87,7 @@ def _ntk_cond(probe):
     None,
     "all eigenvalues of the empirical NTK on the reference inputs, descending",
     spectrum=True,
+    companions=("ntk_rank",),
 )
 def _ntk_spectrum(probe):
     return probe.ntk_eigenvalues

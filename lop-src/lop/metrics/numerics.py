@@ -25,3 +25,23 @@ def all_finite(tensors: Iterable[Tensor]) -> Tensor:
 def nan_unless(condition: Tensor, value: Tensor) -> Tensor:
     """`value` where the 0-d `condition` holds, else NaN."""
     return torch.where(condition, value, torch.full_like(value, torch.nan))
+
+
+LARGEST_CONDITION = 1e10
+
+
+def numerical_rank(values: Tensor) -> Tensor:
+    """How many of a matrix's eigenvalues or singular values are above 1e-10 times the largest; descending. -> ().
+
+    NaN counts as not above.
+    """
+    return (values > values[0] / LARGEST_CONDITION).sum()
+
+
+def capped_condition(values: Tensor) -> Tensor:
+    """Largest / smallest of a matrix's eigenvalues or singular values, descending, at most 1e10. -> ().
+
+    A matrix without full rank has 1e10, a matrix of zeros NaN. Does not depend on the matrix's scale.
+    """
+    shares = values / values[0]  # of tiny values too: their ratio is not lost
+    return shares[-1].reciprocal().clamp(max=LARGEST_CONDITION)

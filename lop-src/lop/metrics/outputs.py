@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lop.metrics.numerics import precise
-from lop.metrics.registry import UndefinedMetricError, metric
+from lop.metrics.reasons import Reason, UndefinedMetricError
+from lop.metrics.registry import metric
 
 
 def select_outputs(outputs: Tensor, active: Tensor | None) -> Tensor:
@@ -70,14 +71,14 @@ def _test_acc(probe):
 
 def _accuracy(probe, split: str):
     if probe.loss == "mse":
-        raise UndefinedMetricError("a regression has no accuracy")
+        raise UndefinedMetricError(Reason.NO_ACCURACY)
     return _evaluated(probe, split)["accuracy"]
 
 
 def _evaluated(probe, split: str) -> dict:
     result = probe.evaluation(split)
     if result["examples"] == 0:
-        raise UndefinedMetricError(f"the benchmark has no {split} split")
+        raise UndefinedMetricError(Reason.NO_TEST_SPLIT if split == "test" else Reason.NO_TRAIN_SPLIT)
     return result
 
 
@@ -91,6 +92,6 @@ def _evaluated(probe, split: str) -> dict:
 )
 def _churn(probe):
     if probe.earlier_outputs is None:
-        raise UndefinedMetricError("the outputs before this task were not measured")
+        raise UndefinedMetricError(Reason.NOT_MEASURED_BEFORE)
     earlier = probe.earlier_outputs.to(probe.outputs.device)  # a checkpoint may have been read onto the host
     return churn(earlier, probe.outputs, probe.loss, probe.active)

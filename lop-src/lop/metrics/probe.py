@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +14,20 @@ from lop.metrics.ntk import eigenvalues, ntk
 from lop.metrics.numerics import all_finite
 from lop.metrics.outputs import example_losses, select_outputs
 from lop.metrics.ranks import singular_values
+from lop.metrics.reasons import Reason
 from lop.nets.base import FeatureRecorder
 from lop.utils.seeding import make_generator
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all diagnostics of a dashboard share; see there."""
+
+    reference_size: int = 64
+    ntk_size: int = 32
+    ntk: Literal["pseudo", "full"] = "pseudo"
+    eval_examples: int | None = 10000
+    seed: int = 0
 
 
 class Probe:
@@ -26,7 +38,7 @@ class Probe:
     `net.parameters()`, or None. earlier_outputs: the outputs on x before the task, or None.
     """
 
-    def __init__(self, learner, task, settings: SimpleNamespace, initial=None, earlier_outputs=None):
+    def __init__(self, learner, task, settings: Settings, initial=None, earlier_outputs=None):
         self.learner, self.task, self.settings = learner, task, settings
         self.net, self.loss, self.active = learner.net, learner.loss, task.active
         self.layers = learner.net.hidden_layers()
@@ -99,14 +111,20 @@ class Probe:
         return result
 
     @cached_property
-    def what_is_not_finite(self) -> str:
-        """Why a value may be NaN: the first of parameters, activations, outputs that holds a NaN or inf."""
-        parts = (
-            ("parameters", lambda: list(self.net.parameters())),
-            ("activations", lambda: self.features),
-            ("outputs", lambda: [select_outputs(self.outputs, self.active)]),
-        )
-        for name, tensors in parts:
-            if not all_finite(tensors()):
-                return f"non-finite {name}"
-        return "the value itself is infinite or undefined"
+    def what_is_not_finite(self) -> Reason:
+        """Why a value may be NaN: the first of parameters, activations, outputs, gradients that holds a NaN or inf.
+
+        Gradients are looked at where a diagnostic has asked for them.
+        """
+        parts: list[tuple[Reason, Callable[[], list[Tensor]]]] = [
+            (Reason.NON_FINITE_PARAMETERS, lambda: list(self.net.parameters())),
+            (Reason.NON_FINITE_ACTIVATIONS, lambda: self.features),
+            (Reason.NON_FINITE_OUTPUTS, lambda: [select_outputs(self.outputs, self.active)]),
+        ]
+        if "gradients" in vars(self):
+            parts.append((Reason.NON_FINITE_GRADIENTS, lambda: self.gradients))
+        for reason, tensors in parts:
+            found = tensors()
+            if found and not all_finite(found):
+                return reason
+        return Reason.NOT_FINITE

@@ -1,9 +1,12 @@
 """The registry of diagnostics: what each is called, how it is read, how it is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any, get_type_hints
 
+from lop.utils.errors import UserError
 from lop.utils.registry import Registry
 
 # The dashboard's own values, in the order of the summary; every other registered name is an extra.
@@ -22,8 +25,8 @@ CORE = (
 )
 
 
-class UndefinedMetricError(Exception):
-    """A value that does not exist here (no test split, a kernel that is zero); the message is the reason."""
+OWN_OPTIONS: frozenset[str] = frozenset({"reference_size", "ntk_size", "ntk", "eval_examples", "extras", "seed"})
+"""Options of the dashboard itself; no diagnostic may have one of the same name."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,12 @@ class Metric:
     range: smallest and largest possible value, None where there is no bound. higher_is_better: for plasticity;
     None where neither end is good. per_layer: has a list with one value per hidden layer beside the scalar.
     spectrum: is a list of numbers, kept under "spectra", and has no scalar. integer: counts something.
-    after_only: compares the end of a task with its beginning. companions: names that are computed along with it.
-    compute: Probe -> 0-d tensor; (0-d tensor, tensor of layers) if per_layer; 1-d tensor if a spectrum.
+    after_only: compares the end of a task with its beginning. needs_initial: compares with the initial parameters,
+    which are kept for it. companions: names that are computed along with it.
+    compute: Probe -> 0-d tensor; (0-d tensor, tensor of layers) if per_layer; 1-d tensor if a spectrum; a `Limited`
+    of these where the value is only a bound. Raises UndefinedMetricError. Its keyword-only, annotated parameters are
+    the diagnostic's options, keys of the config's `metrics`.
+    check: called with (net, **options) when a dashboard is made that measures it; raises UserError.
     """
 
     name: str
@@ -42,15 +49,17 @@ class Metric:
     range: tuple[float | None, float | None]
     higher_is_better: bool | None
     description: str
-    compute: Callable[[Any], Any]
+    compute: Callable[..., Any]
     per_layer: bool = False
     integer: bool = False
     spectrum: bool = False
     after_only: bool = False
+    needs_initial: bool = False
     companions: tuple[str, ...] = ()
+    check: Callable[..., None] | None = None
 
     @property
-    def source(self) -> Callable[[Any], Any]:
+    def source(self) -> Callable[..., Any]:
         """What was decorated: where the registry says the name is from."""
         return self.compute
 
@@ -58,15 +67,42 @@ class Metric:
     def core(self) -> bool:
         return self.name in CORE
 
+    @cached_property
+    def options(self) -> dict[str, Parameter]:
+        """Its options by name."""
+        return options_of(self.compute)
+
 
 METRICS: Registry[Metric] = Registry("diagnostic")
 
 
 def metric(name: str, label: str, range: tuple, higher_is_better: bool | None, description: str, **kind):
-    """Decorator: registers the function that computes `name` from a Probe."""
+    """Decorator: registers the function that computes `name` from a Probe. kind: further fields of a `Metric`.
+
+    Raises UserError where an option has the name of one of the dashboard's, or of another diagnostic's with another
+    type or default: diagnostics may share an option, but one key of the config cannot mean two things.
+    """
 
     def register(compute):
-        METRICS.add(name, Metric(name, label, range, higher_is_better, description, compute, **kind))
+        new = Metric(name, label, range, higher_is_better, description, compute, **kind)
+        known = metric_options(other for other in METRICS.values() if other.name != name)
+        for option, parameter in new.options.items():
+            if option in OWN_OPTIONS or (option in known and known[option] != parameter):
+                raise UserError(f"diagnostic {name!r}: its option {option!r} means something else; choose another name")
+        METRICS.add(name, new)
         return compute
 
     return register
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """The keyword-only parameters of a function, annotations resolved."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = signature(function).parameters.values()
+    return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def metric_options(metrics: Iterable[Metric] | None = None) -> dict[str, Parameter]:
+    """The options of these diagnostics, default: of all, by name."""
+    chosen = METRICS.values() if metrics is None else metrics
+    return {name: parameter for one in chosen for name, parameter in one.options.items()}

@@ -1,6 +1,9 @@
 """Can the net still learn? The loss it reaches on random labels, on a copy."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from lop.metrics.outputs import example_losses
@@ -59,14 +62,18 @@ def _random_targets(outputs: Tensor, loss: str, generator: torch.Generator, acti
     False,
     "loss that a copy of the net reaches on random labels for the reference inputs in a few SGD steps",
 )
-def _trainability(probe):
-    settings = probe.settings
+def _trainability(
+    probe,
+    *,
+    trainability_steps: Annotated[int, Field(ge=1)] = 50,
+    trainability_lr: Annotated[float, Field(gt=0)] = 0.01,
+):
     return trainability(
         probe.net,
         probe.x,
         probe.loss,
         probe.generator("trainability"),
-        steps=settings.trainability_steps,
-        lr=settings.trainability_lr,
+        steps=trainability_steps,
+        lr=trainability_lr,
         active=probe.active,
     )

@@ -4,7 +4,10 @@ A unit here is one feature (with CReLU each unit has two). Activations are (batc
 (batch, units, ...): positions count like examples. The scalars are over all units of all hidden layers.
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from lop.metrics.numerics import all_finite, nan_unless, precise
@@ -64,8 +67,8 @@ def _proportions(features: list[Tensor], rule) -> tuple[Tensor, Tensor]:
     "share of hidden units active on less than 1% of the reference batch (Dohare 2024)",
     per_layer=True,
 )
-def _dormant(probe):
-    return _proportions(probe.features, lambda f: dormant_units(f, probe.settings.dormant_threshold))
+def _dormant(probe, *, dormant_threshold: Annotated[float, Field(ge=0)] = 0.01):
+    return _proportions(probe.features, lambda f: dormant_units(f, dormant_threshold))
 
 
 @metric(
@@ -76,8 +79,8 @@ def _dormant(probe):
     "share of hidden units with mean |activation| at most tau times their layer's mean (Sokar 2023)",
     per_layer=True,
 )
-def _tau_dormant(probe):
-    return _proportions(probe.features, lambda f: tau_dormant_units(f, probe.settings.tau))
+def _tau_dormant(probe, *, tau: Annotated[float, Field(ge=0)] = 0.1):
+    return _proportions(probe.features, lambda f: tau_dormant_units(f, tau))
 
 
 @metric(

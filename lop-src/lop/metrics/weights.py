@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lop.metrics.numerics import global_norm, precise
+from lop.metrics.numerics import LARGEST_CONDITION, capped_condition, global_norm, numerical_rank, precise
 from lop.metrics.ranks import effective_rank
-from lop.metrics.registry import UndefinedMetricError, metric
+from lop.metrics.reasons import Limited, Reason
+from lop.metrics.registry import metric
 
 
 def mean_magnitude(parameters: Iterable[Tensor]) -> Tensor:
@@ -21,9 +22,11 @@ def mean_magnitude(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def weight_condition(weight: Tensor) -> Tensor:
-    """Largest / smallest singular value of a weight as a matrix (out, rest), float64; inf if singular. -> ()."""
-    singular = _weight_singular_values(weight)
-    return singular[0] / singular[-1]
+    """Largest / smallest singular value of a weight as a matrix (out, rest), float64. -> ().
+
+    At most 1e10, which a matrix without full rank has; NaN for a matrix of zeros.
+    """
+    return capped_condition(_weight_singular_values(weight))
 
 
 def weight_effective_rank(weight: Tensor) -> Tensor:
@@ -51,14 +54,19 @@ def _avg_weight_mag(probe):
 @metric(
     "weight_cond",
     "weight condition number",
-    (1, None),
+    (1, LARGEST_CONDITION),
     False,
-    "condition number of each hidden layer's incoming weight; the scalar is the worst layer's",
+    "condition number of each hidden layer's incoming weight, at most 1e10; the scalar is the worst layer's",
     per_layer=True,
 )
 def _weight_cond(probe):
-    layers = torch.stack([weight_condition(layer.incoming.weight) for layer in probe.layers])
-    return layers.max(), layers
+    singular = {layer.name: _weight_singular_values(layer.incoming.weight) for layer in probe.layers}
+    layers = torch.stack([capped_condition(values) for values in singular.values()])
+    ranks = {name: int(numerical_rank(values)) for name, values in singular.items()}
+    short = [f"{name} has rank {rank} of {len(singular[name])}" for name, rank in ranks.items()]
+    short = [text for text, name in zip(short, ranks, strict=True) if ranks[name] < len(singular[name])]
+    value = layers.max(), layers
+    return Limited(value, Reason.RANK_DEFICIENT, ", ".join(short)) if short else value
 
 
 @metric(
@@ -80,8 +88,7 @@ def _weight_eff_rank(probe):
     (0, None),
     None,
     "Euclidean distance of all parameters from their values when the dashboard was made",
+    needs_initial=True,
 )
 def _distance_from_init(probe):
-    if probe.initial is None:
-        raise UndefinedMetricError("the initial parameters were not kept")
     return distance(probe.net.parameters(), probe.initial)

@@ -43,7 +43,7 @@ class Results:
             if len(layers):
                 here = layers[(layers["task"] == row["task"]) & (layers["phase"] == phase)]
                 here = here[here["run"] == row["run"]].sort_values("layer")
-                described = {"task", "phase", "layer", *DESCRIPTION}
+                described = {"task", "phase", "layer", "name", *DESCRIPTION}
                 values["layers"] = {n: here[n].tolist() for n in here.columns if n not in described}
             found.append({"task": int(row["task"]), **values})
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 Row = dict[str, Any]
@@ -24,16 +23,15 @@ def phase_rows(task: int, phase: str, values: Row) -> dict[str, list[Row]]:
     """The rows of one phase, by table: a row per layer, per value of a spectrum, per reason of a missing value."""
     key = {"task": task, "phase": phase}
     layers = values.get("layers", {})
-    count = max(map(len, layers.values()), default=0)
     return {
         "layers": [
-            {**key, "layer": i, **{n: column[i] if i < len(column) else math.nan for n, column in layers.items()}}
-            for i in range(count)
+            {**key, "layer": i, "name": name, **{metric: column[i] for metric, column in layers.items()}}
+            for i, name in enumerate(values.get("layer_names", []))
         ],
         "spectra": [
             {**key, "name": name, "index": i, "value": value}
             for name, column in values.get("spectra", {}).items()
             for i, value in enumerate(column)
         ],
-        "events": [{**key, "what": name, "detail": reason} for name, reason in values.get("reasons", {}).items()],
+        "events": [{**key, "what": name, "detail": text} for name, text in values.get("explanations", {}).items()],
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from lop.config import Run
 from lop.data.stream import Task
-from lop.metrics import Dashboard, format_summary
+from lop.metrics import Dashboard, Reason, format_summary
 from lop.metrics.numerics import all_finite
 from lop.runs import RunFolder, checkpoint
 from lop.runs.records import phase_rows, scalar_columns, timings
@@ -15,8 +15,6 @@ from lop.training.learner import Learner
 from lop.training.online import OnlineRecorder
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
-
-NON_FINITE = "non-finite "  # how the reasons of a diverged net begin
 
 
 class Member:
@@ -69,9 +67,9 @@ class Member:
         self.folder.tables["online"].append([{"task": task.index, "bin": self._bin, "step": total, **summary}])
         self._bin += 1
         if bad is not None:
-            return self._diverged(task, total - (pending - bad) * task.batch_steps, "loss")
+            return self._diverged(task, total - (pending - bad) * task.batch_steps, Reason.NON_FINITE_LOSS)
         if not all_finite(self.learner.net.parameters()):
-            return self._diverged(task, total - 1, "weights")
+            return self._diverged(task, total - 1, Reason.NON_FINITE_PARAMETERS)
         return None
 
     def end(self, task: Task, total: int) -> str | None:
@@ -89,18 +87,18 @@ class Member:
 
     def _check_diagnostics(self, task: Task, after: dict, total: int) -> str | None:
         """Activations or outputs that overflow on the reference batch."""
-        found = [reason for reason in after.get("reasons", {}).values() if reason.startswith(NON_FINITE)]
+        found = [reason for reason in after.get("reasons", {}).values() if reason.diverged]
         if not found or self._diverged_step >= 0:
             return None
-        return self._diverged(task, total - 1, found[0].removeprefix(NON_FINITE))
+        return self._diverged(task, total - 1, found[0])
 
-    def _diverged(self, task: Task, step: int, what: str) -> str:
+    def _diverged(self, task: Task, step: int, reason: Reason) -> str:
         """Record the task's first divergence, and every one that resets the net; act as the config says."""
         policy, first = self.run.on_divergence, self._diverged_step < 0
         if first:
             self._diverged_step = step
         if first or policy == "reset_network":
-            detail = f"step {step}: {NON_FINITE}{what}"
+            detail = f"step {step}: {reason}"
             event = {"task": task.index, "phase": "training", "what": "diverged", "detail": detail}
             self.folder.tables["events"].append([event])
         if policy == "reset_network":
