@@ -38,6 +38,8 @@ class Server:
                 if start and start >= len(content):
                     return self.send_error(416)
                 self.send_response(206 if asked and server.ranges else 200)
+                if asked and server.ranges:
+                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
                 self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
                 self.wfile.write(content[start:][: server.cut])

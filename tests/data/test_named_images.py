@@ -10,7 +10,7 @@ from generated_data import IDX_NAMES, idx_bytes, write_cifar, write_class_files,
 
 from lop.data import locate, mnist
 from lop.data.sources import load_images
-from lop.utils.errors import UserError
+from lop.utils.errors import MissingDataError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -208,3 +208,10 @@ def test_imagenet32_class_files(tmp_path):
     refused("3 classes", "1000", name="imagenet32")
     (tmp_path / "kaggle/mount/imagenet/classes/1.npy").unlink()
     refused("1.npy is missing", name="imagenet32", verify=False)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet32"])
+def test_missing_data_is_an_error_of_its_own_that_knows_the_data_set(name):
+    with pytest.raises(MissingDataError) as error:
+        load_images(name)
+    assert error.value.dataset == name

@@ -7,7 +7,7 @@ from lop import notebook
 from lop.notebook import bring_earlier, describe, plan, run_all
 from lop.notebook.launcher import form, launcher
 from lop.run import RunResult
-from lop.utils.errors import UserError
+from lop.utils.errors import MissingDataError, UserError
 
 
 def test_the_default_is_sassha_beside_plain_sgd_on_the_embedded_digits():
@@ -154,7 +154,7 @@ def test_several_methods_have_kaggles_folders_too(monkeypatch):
 
     def run_all(configs, **_):
         seen.extend(configs)
-        raise UserError("python download_data.py mnist")
+        raise MissingDataError("python download_data.py mnist", "mnist")
 
     monkeypatch.setattr(notebook, "run_all", run_all)
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")

@@ -1,16 +1,16 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in their python format."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lop.data.images import ImageData, Split, as_split, image_data
+from lop.data.images import ImageData, Split, as_split, checked_labels, image_data
 from lop.data.locate import missing, search_roots, walk
 from lop.data.safe_pickle import load_pickled_arrays
 from lop.utils.errors import UserError
+from lop.utils.files import file_md5
 
 PIXELS = 3 * 32 * 32
 
@@ -84,18 +84,15 @@ def read_cifar(name: str, folder: Path, files: CifarFiles, verify: bool) -> Imag
 
 
 def _published(folder: Path, files: CifarFiles) -> bool:
-    return all(_md5(folder / name) == digest for name, digest in files.test.items())
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    # a foreign folder may hold a pipe or a folder of that name
+    return all((folder / n).is_file() and file_md5(folder / n) == digest for n, digest in files.test.items())
 
 
 def _read_split(folder: Path, files: dict[str, str], verify: bool) -> Split:
     images, labels = [], []
     for name, digest in files.items():
         path = folder / name
-        if verify and (found := _md5(path)) != digest:
+        if verify and (found := file_md5(path)) != digest:
             raise UserError(
                 f"{path} is not the published file (MD5 {found}, expected {digest}): "
                 "fetch it again, or set verify to false for data of your own"
@@ -106,9 +103,12 @@ def _read_split(folder: Path, files: dict[str, str], verify: bool) -> Split:
         if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != PIXELS:
             raise UserError(f"{path}: data must be a uint8 array of the shape (N, {PIXELS}): fetch it again")
         try:
-            marks = np.asarray(marks).astype(np.int64, casting="same_kind")
+            marks = np.atleast_1d(np.asarray(marks))
         except (TypeError, ValueError):
             raise UserError(f"{path}: labels or fine_labels must be a list of integers: fetch it again") from None
+        marks = checked_labels(marks, path)
+        if len(marks) != len(rows):
+            raise UserError(f"{path}: {len(rows)} images but {len(marks)} labels: fetch it again")
         images.append(rows.reshape(-1, 3, 32, 32))
         labels.append(marks)
-    return as_split(np.concatenate(images), np.concatenate([np.atleast_1d(m) for m in labels]), folder)
+    return as_split(np.concatenate(images), np.concatenate(labels), folder)

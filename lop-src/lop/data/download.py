@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lop.data.archive import extract
@@ -213,7 +213,11 @@ def _fetch_all(data_set: Download, target: Path, report: Callable[[str], Report]
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        files = [fetch(f, folder, report(f.name) if report else lambda done, total: None) for f in data_set.files]
+        limit = 2_000_000 * data_set.size  # sizes are rounded
+        files = [
+            fetch(replace(f, limit=limit), folder, report(f.name) if report else lambda done, total: None)
+            for f in data_set.files
+        ]
         data_set.install(files, target)
     finally:
         if is_new and not any(folder.iterdir()):

@@ -1,8 +1,9 @@
 """Fetching one file: resumable, verified, and visible under its name only when it is whole."""
 
-import hashlib
 import http.client
 import os
+import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,28 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lop.utils.errors import UserError
+from lop.utils.files import BLOCK, file_md5, require_regular
 
-BLOCK = 1 << 20
 TRIES = 3
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without a byte, and the span in which a server must send SLOWEST bytes per second
+SLOWEST = 1000
 Report = Callable[[int, int | None], None]  # bytes so far, of how many (None: unknown)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """urls: mirrors, tried in turn. md5: published checksum, or None where there is none."""
+    """urls: mirrors, tried in turn. md5: published checksum, or None where there is none.
+
+    limit: more bytes are refused.
+    """
 
     name: str
     urls: tuple[str, ...]
     md5: str | None
-
-
-def file_md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    limit: int = 4 << 30
 
 
 def fetch(remote: RemoteFile, folder: Path, report: Report) -> Path:
@@ -43,12 +41,13 @@ def fetch(remote: RemoteFile, folder: Path, report: Report) -> Path:
     part = folder / f".{remote.name}.part"
     reasons = []
     if target.exists():
+        require_regular(target)
         if remote.md5 is None or file_md5(target) == remote.md5:
             return target
         reasons.append(f"{target}: wrong checksum")
     for url in remote.urls:
         try:
-            if _fetch_verified(url, part, remote.md5, report):
+            if _fetch_verified(url, part, remote, report):
                 os.replace(part, target)
                 return target
             reasons.append(f"{url}: wrong checksum")
@@ -64,17 +63,17 @@ def _reason(error: Exception) -> str:
     return " ".join(str(cause).split())
 
 
-def _fetch_verified(url: str, part: Path, md5: str | None, report: Report) -> bool:
+def _fetch_verified(url: str, part: Path, remote: RemoteFile, report: Report) -> bool:
     """Whether `part` is now the whole file; it is removed when its checksum is wrong."""
     for attempt in range(TRIES):
         resumed = part.exists()
         try:
-            _receive(url, part, report)
+            _receive(url, part, remote.limit, report)
         except (OSError, http.client.HTTPException):
             if attempt == TRIES - 1 or not part.exists():
                 raise
             continue
-        if md5 is None or file_md5(part) == md5:
+        if remote.md5 is None or file_md5(part) == remote.md5:
             return True
         part.unlink()
         if not resumed:  # else the old piece may have been bad: once more, from the start
@@ -82,7 +81,7 @@ def _fetch_verified(url: str, part: Path, md5: str | None, report: Report) -> bo
     return False
 
 
-def _receive(url: str, part: Path, report: Report) -> None:
+def _receive(url: str, part: Path, limit: int, report: Report) -> None:
     """Append what is missing of the file. Raises OSError when the connection ends early."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "lop", "Range": f"bytes={have}-"} if have else {})
@@ -91,18 +90,35 @@ def _receive(url: str, part: Path, report: Report) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing is left to send, or the piece is longer than the file
             part.unlink(missing_ok=True)
-            return _receive(url, part, report) if have else _raise(error)
+            return _receive(url, part, limit, report) if have else _raise(error)
         raise
+    except ValueError as error:  # an address that the server names as the file's new one cannot be parsed
+        raise OSError(f"the server redirects to a bad address ({error})") from None
     with response:
         if response.status != 206:
             have = 0  # the server sends the whole file
+        elif not re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")):
+            part.unlink(missing_ok=True)
+            raise OSError(f"the server sent another piece of the file than the one from byte {have}")
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        if length is not None and not re.fullmatch(r"[0-9]{1,18}", length.strip()):
+            raise OSError(f"the server gave the length {length[:40]!r}")
+        total = have + int(length) if length is not None else None
+        if total is not None and total > limit:
+            raise OSError(f"the server offers {total} bytes, more than the {limit} that are accepted")
+        began, window = time.monotonic(), have
         with open(part, "ab" if have else "wb") as file:
-            while block := response.read(BLOCK):
+            while block := response.read1(BLOCK):
                 file.write(block)
                 have += len(block)
                 report(have, total)
+                if have > limit:
+                    part.unlink()
+                    raise OSError(f"the server sent more than the {limit} bytes that are accepted")
+                if (now := time.monotonic()) - began > TIMEOUT:
+                    if have - window < SLOWEST * TIMEOUT:
+                        raise OSError(f"the server sent only {have - window} bytes in {TIMEOUT} seconds")
+                    began, window = now, have
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have != total:

@@ -1,6 +1,7 @@
 """Images as single files: `<class>/<image>`, with or without `train/` and `test/` (or `val/`) above."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from lop.data.images import ImageData, Split, as_split, image_data
 from lop.utils.errors import UserError
+from lop.utils.files import require_regular
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".webp"}
 TEST_EVERY = 6  # without a test folder, every sixth image of a class is for testing
@@ -16,13 +18,21 @@ TEST_EVERY = 6  # without a test folder, every sixth image of a class is for tes
 
 def decode(file: Path | BinaryIO, where: str | Path, mode: str = "RGB") -> np.ndarray:
     """One image as uint8 (C, H, W). Raises UserError naming `where` when it cannot be decoded."""
+    with _opened(file, where) as image:
+        pixels = np.asarray(image.convert(mode))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+@contextlib.contextmanager
+def _opened(file: Path | BinaryIO, where: str | Path) -> Iterator[Image.Image]:
+    if isinstance(file, Path):
+        require_regular(file)
     try:
         with Image.open(file) as image:
-            pixels = np.asarray(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+            yield image
+    except Exception as error:  # the bytes decide what a decoder stumbles over
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where} is truncated, corrupt or no image ({reason}): replace it") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -52,7 +62,7 @@ def read_image_folder(name: str, folder: Path) -> ImageData:
         if not listing["test"]:
             raise UserError(f"{folder}: needs at least {TEST_EVERY} images in a class, or train/ and test/ folders")
     ids = {label: i for i, label in enumerate(sorted({path.parent.name for path in listing["train"]}))}
-    with Image.open(listing["train"][0]) as first:
+    with _opened(listing["train"][0], listing["train"][0]) as first:
         mode = "L" if first.mode in ("1", "L") else "RGB"
     train, test = (_read(listing[split], ids, mode) for split in ("train", "test"))
     return image_data(name, train, test, str(folder))

@@ -10,6 +10,7 @@ from torch import Tensor
 from lop.utils.errors import UserError
 
 Split = tuple[Tensor, Tensor]
+MAX_CLASSES = 100_000  # a head has as many outputs: beyond it a label is damage
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,22 @@ def as_split(images: np.ndarray, labels: np.ndarray, where: str | Path) -> Split
         raise UserError(f"{where}: images must be uint8 (N, H, W) or (N, C, H, W), got {images.dtype} {images.shape}")
     if images.shape[1] not in (1, 3):
         raise UserError(f"{where}: images must have 1 or 3 channels first, got the shape {images.shape}")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise UserError(f"{where}: labels must be integers of the shape (N,), got {labels.dtype} {labels.shape}")
+    labels = checked_labels(labels, where)
+    if not all(images.shape[2:]):
+        raise UserError(f"{where}: images must have pixels, got the shape {images.shape}")
     if len(images) != len(labels) or not len(images):
         raise UserError(f"{where}: {len(images)} images but {len(labels)} labels; needs as many, and at least one")
-    if labels.min() < 0:
-        raise UserError(f"{where}: labels must be >= 0, got {labels.min()}")
-    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+
+
+def checked_labels(labels: np.ndarray, where: str | Path) -> np.ndarray:
+    """(N,) labels of any integer type as int64. Raises UserError naming `where` unless all are in [0, MAX_CLASSES)."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise UserError(f"{where}: labels must be integers of the shape (N,), got {labels.dtype} {labels.shape}")
+    if len(labels) and (labels.min() < 0 or labels.max() >= MAX_CLASSES):  # compared before uint64 could wrap
+        bad = labels.min() if labels.min() < 0 else labels.max()
+        raise UserError(f"{where}: labels must be >= 0 and < {MAX_CLASSES}, got {bad}")
+    return labels.astype(np.int64)
 
 
 def image_data(name: str, train: Split, test: Split, source: str) -> ImageData:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lop.utils.errors import UserError
+from lop.utils.errors import MissingDataError
 
 DEFAULT_DATA_DIR = Path("data")
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -39,13 +39,14 @@ def find_files(roots: list[Path], pattern: re.Pattern) -> Iterator[tuple[Path, r
                     yield folder / name, match
 
 
-def missing(name: str, files: list[str], data_dir: str | os.PathLike | None) -> UserError:
+def missing(name: str, files: list[str], data_dir: str | os.PathLike | None) -> MissingDataError:
     """The one-line error for data that is nowhere: which command fetches it, and where files go by hand."""
     target = Path(data_dir) if data_dir is not None else DEFAULT_DATA_DIR
     command = f"python download_data.py {name}"
     if target != DEFAULT_DATA_DIR:
         command += f" --data-dir {target}"
-    return UserError(
+    return MissingDataError(
         f"dataset {name} not found in {target} or {KAGGLE_INPUT}: run `{command}`, "
-        f"or put {', '.join(files)} into {target / name}/"
+        f"or put {', '.join(files)} into {target / name}/",
+        name,
     )

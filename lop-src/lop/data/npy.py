@@ -1,6 +1,8 @@
 """Images as .npy files: four files for a data set, or one file per class."""
 
 import os
+import tokenize
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +13,36 @@ from torch import Tensor
 
 from lop.data.images import ImageData, as_split, image_data
 from lop.utils.errors import UserError
+from lop.utils.files import require_regular
 
 NPY_FILES = ["train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"]
 
 
 def map_npy(path: Path) -> np.ndarray:
     """One array, mapped into memory: pages are read when they are used. Raises UserError for a bad file."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: put it there, or fetch the data again")
+    require_regular(path)
     try:
         # copy-on-write, because torch warns about arrays that are read-only
-        return np.load(path, mmap_mode="c", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: put it there, or fetch the data again") from None
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        if not isinstance(array, np.memmap):
+            raise ValueError("an archive of arrays")
+        if array.offset + array.nbytes != path.stat().st_size:
+            raise ValueError(f"{path.stat().st_size} bytes instead of {array.offset + array.nbytes}")
+        return array
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+        tokenize.TokenError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is truncated, corrupt or not a .npy file ({reason}): fetch it again") from None
 
@@ -78,6 +98,8 @@ class ClassFiles:
             )
         if len(images) <= self.test_images:
             raise UserError(f"{path}: needs more than the {self.test_images} test images, got {len(images)}")
+        if images.dtype != np.uint8 and not np.isfinite(images).all():
+            raise UserError(f"{path}: has pixels that are not finite: fetch it again")
         tensor = torch.from_numpy(np.array(images))
         tensor = tensor if tensor.dtype == torch.uint8 else tensor.float()
         return {"train": tensor[: -self.test_images], "test": tensor[-self.test_images :]}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lop.utils.errors import UserError
+from lop.utils.files import require_regular
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -48,7 +49,7 @@ def load_pickled_arrays(path: Path) -> dict:
     that is truncated, corrupt or no pickle.
     """
     try:
-        content = path.read_bytes()
+        content = require_regular(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     try:

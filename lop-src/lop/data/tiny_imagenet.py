@@ -1,21 +1,21 @@
 """Tiny ImageNet (Le & Yang 2015): 200 classes of 500 + 50 images, 3 x 64 x 64, kept as a memory-mapped cache."""
 
-import hashlib
 import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from lop.data.archive import DAMAGE
 from lop.data.image_folder import decode, stack_images
 from lop.data.images import ImageData
 from lop.data.locate import DEFAULT_DATA_DIR, missing, search_roots, walk
 from lop.data.npy import NPY_FILES, read_npy_folder, write_npy
 from lop.utils.errors import UserError
+from lop.utils.files import file_md5, require_regular
 
 ARCHIVE = "tiny-imagenet-200.zip"
 ARCHIVE_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -57,7 +57,7 @@ class Layout:
 
     def text(self, name: str) -> str:
         try:
-            return (self.root / name).read_text()
+            return require_regular(self.root / name).read_text()
         except (OSError, UnicodeDecodeError):
             raise UserError(f"{self.root / name} is missing or unreadable: fetch the data again") from None
 
@@ -77,8 +77,8 @@ class ZipLayout(Layout):
     def __init__(self, path: Path):
         super().__init__(path)
         try:
-            self.zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+            self.zip = zipfile.ZipFile(require_regular(path))
+        except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
             raise UserError(f"{path} is truncated, corrupt or no zip file ({error}): fetch it again") from None
         self.folders: dict[str, list[str]] = {}
         for name in self.zip.namelist():
@@ -99,7 +99,9 @@ class ZipLayout(Layout):
         try:
             with self.zip.open(f"tiny-imagenet-200/{name}") as file:
                 return use(file)
-        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
+        except UserError:
+            raise
+        except (*DAMAGE, KeyError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.root}: {name} is missing or corrupt ({reason}): fetch it again") from None
 
@@ -180,12 +182,8 @@ def _blocks(layout: Layout, files: list[list[str]], shape: tuple[int, ...]) -> I
 
 
 def _check_md5(path: Path) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if digest.hexdigest() != ARCHIVE_MD5:
+    if (found := file_md5(path)) != ARCHIVE_MD5:
         raise UserError(
-            f"{path} is not the published file (MD5 {digest.hexdigest()}, expected {ARCHIVE_MD5}): "
+            f"{path} is not the published file (MD5 {found}, expected {ARCHIVE_MD5}): "
             "fetch it again, or set verify to false for data of your own"
         )

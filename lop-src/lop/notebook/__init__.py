@@ -17,7 +17,7 @@ from lop.plan import BENCHMARKS, by_path, make_config, plan
 from lop.run import RunResult, run
 from lop.runs import Results, load, read_status
 from lop.training.progress import Progress
-from lop.utils.errors import UserError, lookup
+from lop.utils.errors import MissingDataError, UserError, lookup
 from lop.utils.files import disk_errors
 from lop.utils.place import kaggle_folder, place
 
@@ -135,9 +135,7 @@ def run_methods(
         results = load_all(runs)
         print("Data:", *dict.fromkeys(results.runs["data"]))
         return relabelled(results, {config.run_name(): stem for config, stem in zip(configs, stems, strict=True)})
-    except UserError as error:
-        if "download_data.py" not in str(error):  # the one mistake that the notebook's text expects
-            raise
+    except MissingDataError as error:  # the one mistake that the notebook's text expects
         print(error)
         return Results()
 

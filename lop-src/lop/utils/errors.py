@@ -15,6 +15,14 @@ class UserError(ValueError):
         return [f"error: {self}"]
 
 
+class MissingDataError(UserError):
+    """A data set that is nowhere. dataset: its name. The message says how to fetch it."""
+
+    def __init__(self, message: str, dataset: str):
+        super().__init__(message)
+        self.dataset = dataset
+
+
 def near_matches(name: str, known: Iterable[str]) -> str:
     """`did you mean 'adam', 'adamw'?`, or the full list when nothing is near."""
     known = sorted(known)

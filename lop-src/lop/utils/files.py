@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -60,3 +62,34 @@ def disk_errors(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and number is not None:
             raise UserError(f"{path}: cannot be written ({os.strerror(number)}); choose another folder") from None
         raise
+
+
+BLOCK = 1 << 20
+
+
+def require_regular(path: Path) -> Path:
+    """The path. Raises UserError unless it is a regular file: opening a named pipe would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is not a regular file: put the data's file there")
+    return path
+
+
+def md5(content: bytes | bytearray) -> str:
+    """The checksum that data sets are published with, as hexadecimal digits."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def file_md5(path: Path) -> str:
+    """The same of a file, read block by block. Raises UserError when it is not a regular, readable file."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with open(require_regular(path), "rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
