@@ -1,3 +1,6 @@
+import copy
+
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -95,3 +98,64 @@ def test_global_random_state_is_untouched():
     learner = make_learner(optimizer="sassha")
     learner.learn(*batch())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Task4:
+    """Of the outputs given; None: all four."""
+
+    def __init__(self, *active: int):
+        self.active = torch.tensor(active) if active else None
+
+
+def head_step(learner, x, y):
+    """What one update does to the head, weights and biases together (4, ...)."""
+    head = learner.net.output_layer()
+    before = torch.cat([head.weight, head.bias.unsqueeze(1)], 1).detach()
+    learner.learn(x, y)
+    return torch.cat([head.weight, head.bias.unsqueeze(1)], 1).detach() - before
+
+
+LATE = {"adam": {}, "adahessian": {}, "sassha": {"lazy_hessian": 1}, "sophiah": {"lazy_hessian": 1}}
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("second", [(), (0, 3), (1, 2, 3)])
+@pytest.mark.parametrize("name", LATE)
+def test_an_output_that_becomes_active_starts_as_a_new_one(name, second, resumed):
+    """Its first step is a new optimizer's, also when the process was stopped between the tasks."""
+    learner = make_learner(optimizer=name, lr=0.01, **LATE[name])
+    learner.start_task(Task4(0, 1, 2))
+    for seed in range(100):
+        learner.learn(*batch(seed))
+    if resumed:
+        saved, learner = learner.state_dict(), make_learner(optimizer=name, lr=0.01, **LATE[name])
+        learner.load_state_dict(saved)
+    learner.start_task(Task4(*second))
+    fresh = make_learner(optimizer=name, lr=0.01, **LATE[name])
+    fresh.net.load_state_dict(learner.net.state_dict())
+    fresh.optimizer.generator.set_state(learner.optimizer.generator.get_state())
+    fresh.start_task(Task4(*second))
+    x, _ = batch(200)
+    y = torch.tensor([3, 1, 3, 1, 3, 3, 1, 1] if 1 in second or not second else [0, 3] * 4)
+    expected, found = head_step(fresh, x, y), head_step(learner, x, y)
+    assert expected[3].abs().max() > 0
+    torch.testing.assert_close(found[3], expected[3], rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(found[1], expected[1], rtol=1e-2) or 1 not in (second or (1,))  # the others go on
+
+
+def test_a_resume_in_mid_task_resets_no_output():
+    learner = make_learner(optimizer="adam", lr=0.01)
+    learner.start_task(Task4(0, 1, 2))
+    learner.learn(*batch())
+    learner.start_task(Task4())
+    for seed in range(5):
+        learner.learn(*batch(seed))
+    resumed = make_learner(optimizer="adam", lr=0.01)
+    resumed.load_state_dict(copy.deepcopy(learner.state_dict()))
+    resumed.set_task(Task4())
+    assert torch.equal(head_step(learner, *batch(9)), head_step(resumed, *batch(9)))
+    for each in (learner, resumed):
+        each.start_task(Task4(0, 1))
+        each.learn(torch.zeros(2, 6), torch.tensor([0, 1]))
+        each.start_task(Task4())
+    assert torch.equal(head_step(learner, *batch(9)), head_step(resumed, *batch(9)))

@@ -52,6 +52,7 @@ class Learner:
         self._loss_function = LOSSES[loss]
         self.task: Task | None = None
         self._mask: Tensor | None = None
+        self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
         self._penalties = self._overriding("penalty")
         self._after_step = self._overriding("after_step")
         self._needs_features = any(i.needs_features for i in self.interventions)
@@ -155,8 +156,21 @@ class Learner:
 
     def start_task(self, task: Task) -> None:
         self.set_task(task)
+        self._renew_outputs()
         for intervention in self.interventions:
             intervention.start_task(task)
+
+    def _renew_outputs(self) -> None:
+        """Outputs that become active start as the optimizer's new entries: while they were masked, their gradients
+        of 0 wore their moments off, but not their bias corrections."""
+        head = self.net.output_layer()
+        unused = torch.zeros(len(head.weight), dtype=torch.bool, device=self.device)
+        if self._mask is not None:
+            unused |= self._mask
+        before, self._unused = self._unused, unused
+        if before is not None and (renewed := before & ~unused).any():
+            for p in head.parameters():
+                self.optimizer.reset_entries(p, renewed.view(-1, *[1] * (p.dim() - 1)))
 
     def restart(self, generator: torch.Generator) -> None:
         """A newly drawn net, an optimizer and interventions that have gathered nothing: the one meaning of reset."""
@@ -186,11 +200,13 @@ class Learner:
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "unused": self._unused,
             "interventions": [i.state_dict() for i in self.interventions],
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._unused = None if state["unused"] is None else state["unused"].to(self.device)
         for intervention, saved in zip(self.interventions, state["interventions"], strict=True):
             intervention.load_state_dict(saved)
