@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lop.experiment import build
 from lop.optimizers import get_optimizer
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 from lop.runs import load
 
 

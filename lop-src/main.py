@@ -8,15 +8,16 @@ import sys
 import traceback
 from collections import Counter
 
-from lop.analyze import analyze, parse_tasks
+from lop.analysis import analyze, parse_tasks
 from lop.config import Config, parse_override
 from lop.plan import BENCHMARKS, make_config
-from lop.run import RunResult, run
+from lop.runner import RunResult, run
 from lop.training.progress import Progress
 from lop.utils.errors import UserError
 
 FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130
 FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
+ANY = "run"  # the command for any family
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="main.py", description="Train on a continual benchmark.")
     commands = main_parser.add_subparsers(dest="family", required=True)
-    for family in FAMILIES:
+    for family in [*FAMILIES, ANY]:
         names = [name for name, benchmark in BENCHMARKS.items() if benchmark.family == family]
-        command = commands.add_parser(family, help=", ".join(names))
+        command = commands.add_parser(family, help=", ".join(names) or "any benchmark, also one that a plugin brings")
         command.add_argument("-c", "--config", help="config file, JSON or YAML; see the benchmark's cfg/ folder")
-        command.add_argument("--benchmark", choices=names, help="when no config names one")
+        command.add_argument("--benchmark", choices=names or None, help="when no config names one")
         command.add_argument("--optimizer", help="use this one, with the benchmark's settings for it")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
         command.add_argument("--index", "--seed", "-s", type=int, dest="seed", help="run index; fixes the seed")
@@ -105,10 +106,12 @@ def config_of(options: argparse.Namespace) -> Config:
         overrides["run.seed"] = options.seed
     benchmark = options.benchmark
     if options.config is None and benchmark is None:
+        if options.family == ANY:
+            raise UserError("run: name a benchmark or a config, e.g. --benchmark permuted_digits or -c my.yaml")
         benchmark = next(name for name, known in BENCHMARKS.items() if known.family == options.family)
     config = make_config(options.config, benchmark=benchmark, optimizer=options.optimizer, overrides=overrides)
     family = BENCHMARKS[config.benchmark.name].family
-    if family != options.family:
+    if options.family not in (family, ANY):
         raise UserError(f"benchmark.name: {config.benchmark.name!r} is run by `main.py {family}`, not {options.family}")
     return config
 

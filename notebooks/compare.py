@@ -37,7 +37,7 @@ from lop import viz
 from lop.notebook import show
 from lop.notebook.tables import only, option
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 from lop.runs import load
 
 if not any(Path(results_dir).rglob("config.json")):

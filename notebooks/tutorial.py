@@ -37,7 +37,7 @@ from lop.notebook.tables import summary
 from lop.optimizers import optimizer
 from lop.optimizers.base import ClosureOptimizer
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 
 
 def train(optimizer, algos=(), **options):

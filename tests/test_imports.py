@@ -27,7 +27,7 @@ LAYERS = [
     },
     {"plan"},
     {"experiment"},
-    {"run", "analyze"},
+    {"runner", "analysis"},
     {"notebook", "sweep", "main"},
 ]
 VIEWS = {"viz"}  # figures read tables: they see no learner, and only the top layers may draw
@@ -47,7 +47,7 @@ def may_import(importer: str, imported: str) -> bool:
     if importer in VIEWS:
         return imported in VIEWS_MAY_IMPORT
     if imported in VIEWS:
-        return height(importer) >= height("run")
+        return height(importer) >= height("runner")
     if imported == "main":
         return False
     return height(imported) <= height(importer)
@@ -102,13 +102,13 @@ def test_no_layer_reaches_upwards():
         ("optimizers", "from lop.nets.base import Net", True),
         ("optimizers", "def f():\n    from lop.training.learner import Learner", False),
         ("nets", "import lop.optimizers.base", False),
-        ("runs", "from lop import run", False),
+        ("runs", "from lop import runner", False),
         ("viz", "from lop.training.learner import Learner", False),
         ("training", "from lop import viz", False),
         ("rl", "from lop.runs import load", True),
-        ("permuted_mnist", "from lop.run import run", False),
+        ("permuted_mnist", "from lop.runner import run", False),
         ("run", "import main", False),
-        ("main", "if TYPE_CHECKING:\n    import lop.main\nelse:\n    from lop.run import run", True),
+        ("main", "if TYPE_CHECKING:\n    import lop.main\nelse:\n    from lop.runner import run", True),
     ],
 )
 def test_the_check_sees_what_it_should(importer, source, allowed):

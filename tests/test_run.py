@@ -11,7 +11,7 @@ from generated_data import write_cifar
 
 from lop.algos.early_stopping import EarlyStopping
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 from lop.runs import checkpoint, load
 from lop.utils.errors import UserError
 
@@ -185,7 +185,7 @@ def test_mistakes_are_one_line_and_name_the_key(tmp_path, key, value, words):
 
 def test_small_nets_run_in_one_thread_and_the_process_keeps_its_own(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("lop.run.Loop.train", lambda self: seen.append(torch.get_num_threads()) or "finished")
+    monkeypatch.setattr("lop.runner.Loop.train", lambda self: seen.append(torch.get_num_threads()) or "finished")
     torch.set_num_threads(2)
     for overrides in ({}, {"net.hidden": [800, 800]}, {"run.threads": 3}):
         run(small_config(tmp_path / str(len(seen)), **overrides))

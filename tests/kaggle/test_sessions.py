@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lop.notebook import plan
-from lop.run import run
+from lop.runner import run
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {

@@ -6,7 +6,7 @@ import pytest
 from lop import notebook
 from lop.notebook import bring_earlier, describe, plan, run_all
 from lop.notebook.launcher import form, launcher
-from lop.run import RunResult
+from lop.runner import RunResult
 from lop.utils.errors import MissingDataError, UserError
 
 

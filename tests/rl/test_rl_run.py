@@ -18,7 +18,7 @@ pytest.importorskip("mujoco")
 from lop.nets import ActorCritic
 from lop.notebook import film
 from lop.plan import make_config, resolve
-from lop.run import run
+from lop.runner import run
 from lop.runs import checkpoint
 from lop.utils.errors import UserError
 
@@ -278,7 +278,7 @@ def test_without_the_extra_packages_only_reinforcement_learning_is_missing(tmp_p
         "import sys\n"
         "sys.modules['gymnasium'] = sys.modules['mujoco'] = None\n"
         "from lop.plan import make_config\n"
-        "from lop.run import run\n"
+        "from lop.runner import run\n"
         f"run(make_config(benchmark='rl_ant', overrides={{'run.results_dir': {str(tmp_path)!r}}}))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=SOURCE)

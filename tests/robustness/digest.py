@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "lop-src"))
 
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 
 DIGITS = {"benchmark.num_tasks": 3, "benchmark.epochs": 1, "net.hidden": [20, 20]}
 REGRESSION = {"benchmark.num_tasks": 2, "benchmark.flip_every": 2000}

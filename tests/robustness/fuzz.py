@@ -32,7 +32,7 @@ from lop.nets.activations import ACTIVATIONS
 from lop.nets.init import SCHEMES
 from lop.optimizers import list_optimizers, optimizer_options
 from lop.plan import BENCHMARKS, make_config
-from lop.run import run
+from lop.runner import run
 from lop.utils.errors import UserError
 
 LOOKS = 6  # steps (in reinforcement learning: updates) that a run is left to make

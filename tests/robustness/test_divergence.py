@@ -10,7 +10,7 @@ import torch
 from lop.algos import INTERVENTIONS
 from lop.optimizers import optimizer_options
 from lop.rl.ppo import PPOLearner
-from lop.run import run
+from lop.runner import run
 from lop.runs import load
 from lop.training.learner import Learner
 

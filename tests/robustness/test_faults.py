@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from lop.run import run
+from lop.runner import run
 from lop.runs import SCHEMA, RunFolder, checkpoint, load
 from lop.utils.errors import UserError
 

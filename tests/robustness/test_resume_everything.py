@@ -7,7 +7,7 @@ import micro
 import pytest
 
 from lop.algos import INTERVENTIONS
-from lop.run import run
+from lop.runner import run
 
 # so that there is something to do within a few steps
 EAGER = {

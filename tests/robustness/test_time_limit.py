@@ -8,8 +8,8 @@ from pathlib import Path
 import micro
 import pytest
 
-from lop import run as run_module
-from lop.run import run
+from lop import runner as run_module
+from lop.runner import run
 from lop.training.learner import Learner
 from lop.training.loop import Loop
 from lop.training.member import Member

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 from lop.runs import load
 
 

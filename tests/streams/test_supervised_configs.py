@@ -7,7 +7,7 @@ from generated_data import write_cifar, write_class_files, write_idx, write_tiny
 
 import lop
 from lop.plan import BENCHMARKS, make_config
-from lop.run import run
+from lop.runner import run
 
 PACKAGE = Path(lop.__file__).parent
 FOLDERS = sorted({b.stream.__module__.split(".")[1] for b in BENCHMARKS.values() if b.kind == "supervised"})

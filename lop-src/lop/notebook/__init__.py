@@ -14,7 +14,7 @@ import pandas as pd
 from lop.config import Config, Section
 from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, plan
-from lop.run import RunResult, run
+from lop.runner import RunResult, run
 from lop.runs import Results, load, read_status
 from lop.training.progress import Progress
 from lop.utils.errors import MissingDataError, UserError, lookup

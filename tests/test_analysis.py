@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from lop.analyze import analyze, parse_tasks
+from lop.analysis import analyze, parse_tasks
 from lop.plan import make_config
-from lop.run import run
+from lop.runner import run
 from lop.utils.errors import UserError
 
 
