@@ -12,7 +12,7 @@ from lop.optimizers import OPTIMIZERS
 EAGER = {
     "cbp": {"replacement_rate": 0.3, "maturity_threshold": 1, "accumulate": False},
     "redo": {"period": 2, "threshold": 0.9},
-    "snr": {"max_time": 2, "refresh": 1, "eta": 0.4},
+    "snr": {"min_time": 1, "max_time": 16, "refresh": 1, "eta": 0.4},
     "ewc": {"samples": 8},
     "l2_init_ewc": {"samples": 8},
     "l2_init": {"resample": True},

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lop.algos.redo import ReDo, dormant_units
+from lop.algos.silence import AdaptiveThreshold
 from lop.algos.snr import SNR
 from lop.nets import HiddenLayer
 from lop.nets.init import Init, linear
@@ -76,7 +77,7 @@ def test_redo_resets_dormant_units_on_its_schedule(weights, build):
             assert first.incoming.weight[2].abs().max() > 0.1
 
 
-def reference_snr(fired, eta, max_time, refresh):
+def lifetime_reference(fired, eta, max_time, refresh):
     """fired: per step a list of bools, per unit. Yields the units that are reset in each step."""
     units = len(fired[0])
     silent, times, threshold = [0] * units, [[] for _ in range(units)], [max_time] * units
@@ -101,19 +102,19 @@ def reference_snr(fired, eta, max_time, refresh):
 
 
 @pytest.mark.parametrize(("eta", "refresh"), [(0.25, 1), (0.1, 1), (0.1, 7)])
-def test_snr_against_a_per_unit_reference(eta, refresh, build):
-    snr = SNR(eta=eta, max_time=12, refresh=refresh)
+def test_lifetime_snr_against_a_per_unit_reference(eta, refresh, build):
+    snr = SNR(threshold="lifetime", eta=eta, max_time=12, refresh=refresh)
     learner, _ = build(snr, net_options={"hidden": [30, 7]})
     generator = make_generator(0)
     rates = torch.rand(37, generator=generator).pow(0.5)
     rates[3] = 0.0  # never fires
     fired = torch.rand(300, 37, generator=generator) < rates
     fired[150:, 10:20] &= torch.rand(150, 10, generator=generator) < 0.2  # they fire less often from here on
-    expected = list(reference_snr(fired.tolist(), eta, 12, refresh))
+    expected = list(lifetime_reference(fired.tolist(), eta, 12, refresh))
     assert sum(map(len, expected)) > 20
     total = 0
     for row, units in zip(fired, expected, strict=True):
-        before = snr._histogram.sum(1)
+        before = snr._silence.histogram.sum(1)
         incoming = [layer.incoming.weight.detach().clone() for layer in learner.hidden_layers]
         one_example = row.float() * torch.tensor([[0.0], [1.0], [0.0]])  # fires in the batch: for any example
         snr.after_step(list(one_example.split([30, 7], dim=1)))
@@ -123,7 +124,7 @@ def test_snr_against_a_per_unit_reference(eta, refresh, build):
         # Zeroed columns of the second layer's weights are no resets of its units.
         first = changed[:30].nonzero().flatten().tolist()
         assert first == [u for u in units if u < 30]
-        assert ((before > 0) & (snr._histogram.sum(1) == 0)).nonzero().flatten().tolist() == [
+        assert ((before > 0) & (snr._silence.histogram.sum(1) == 0)).nonzero().flatten().tolist() == [
             u for u in units if before[u] > 0
         ]
         for unit in units:
@@ -134,7 +135,7 @@ def test_snr_against_a_per_unit_reference(eta, refresh, build):
 
 
 def test_snr_resets_a_unit_that_never_fires_after_max_time(build):
-    snr = SNR(max_time=4)
+    snr = SNR(threshold="lifetime", max_time=4)
     learner, task = build(snr, lr=0.0)
     with torch.no_grad():
         learner.hidden_layers[0].incoming.bias[1] = -100.0
@@ -143,7 +144,97 @@ def test_snr_resets_a_unit_that_never_fires_after_max_time(build):
         assert (learner.hidden_layers[0].incoming.bias[1] == 0) == (step == 5)
 
 
-@pytest.mark.parametrize("make", [lambda: ReDo(threshold=0.6, period=2, weights="original"), lambda: SNR(max_time=1)])
+class SlowUnit:
+    """One unit under the authors' rule, with a histogram over all ages."""
+
+    def __init__(self, eta, low, high, refresh):
+        self.eta, self.low, self.high, self.refresh = eta, low, high, refresh
+        self.age, self.threshold, self.histogram, self.step = 0, high, [0] * (high + 1), 0
+
+    def reset_in(self, fires: bool, batch: int) -> bool:
+        self.step += 1
+        if fires:
+            self.histogram[self.age] += 1
+            self.age = 0
+        else:
+            self.age += batch
+        reset = self.age >= self.threshold
+        if reset:
+            self.histogram[min(self.age, self.high)] += 1
+            self.age = 0
+        if self.step % self.refresh == 0:
+            total, passed, quantile = sum(self.histogram[1:]), 0, 1
+            for age in range(1, self.high + 1):
+                passed += self.histogram[age]
+                if total and passed >= (1 - self.eta) * total - 1e-9:
+                    quantile = age
+                    break
+            self.threshold = quantile if quantile < self.threshold else 2 * self.threshold
+            self.threshold = max(self.low, min(self.threshold, self.high))
+            self.histogram = [0] * (self.high + 1)
+        return reset
+
+
+@pytest.mark.parametrize("refresh", [1, 7, 40])
+@pytest.mark.parametrize("eta", [0.05, 0.3])
+def test_adaptive_threshold_against_a_slow_unit(eta, refresh):
+    generator = make_generator(0)
+    rates = torch.rand(40, generator=generator).pow(0.5)
+    rates[3], rates[4] = 0.0, 1.0
+    threshold = AdaptiveThreshold(40, "cpu", eta=eta, min_time=10, max_time=100, refresh=refresh)
+    units = [SlowUnit(eta, 10, 100, refresh) for _ in range(40)]
+    total, seen = 0, set()
+    for step in range(1, 601):
+        fired = torch.rand(40, generator=generator) < rates
+        batch = 8 if step < 400 else 5  # batches may differ
+        expected = [unit.reset_in(bool(fires), batch) for unit, fires in zip(units, fired, strict=True)]
+        assert threshold.overdue(fired, batch, step).tolist() == expected
+        assert threshold.threshold.tolist() == [unit.threshold for unit in units]
+        total += sum(expected)
+        seen.update(unit.threshold for unit in units)
+    assert total > 200
+    assert 10 in seen
+    assert len(seen) > (5 if refresh == 7 else 1)
+
+
+def test_rarely_silent_units_are_reset_most():
+    """The authors' code: 64, 44, 41, 19 resets within 12,000 batches of 100; the quantile of a life: 0, 7, 19, 2."""
+    rates, counts = torch.tensor([0.99, 0.9, 0.5, 0.05]).repeat(10), torch.zeros(40)
+    generator = make_generator(0)
+    threshold = AdaptiveThreshold(40, "cpu", eta=0.01, min_time=100, max_time=20_000, refresh=600)
+    for step in range(1, 12_001):
+        counts += threshold.overdue(torch.rand(40, generator=generator) < rates, 100, step)
+    often, usual, half, rare = counts.view(10, 4).mean(0).tolist()
+    assert often > max(usual, half) > min(usual, half) > rare > 5
+    for mean, published in zip((often, usual, half, rare), (64, 44, 41, 19), strict=True):
+        assert published / 1.6 < mean < published * 1.6
+
+
+def test_adaptive_snr_resets_the_units_that_are_overdue(build):
+    """Two layers; fresh incoming weights, outgoing weights 0, and ages that count examples."""
+    snr = SNR(min_time=30, max_time=60, refresh=4)
+    learner, _ = build(snr, net_options={"hidden": [6, 5]})
+    units = [SlowUnit(0.01, 30, 60, 4) for _ in range(11)]
+    fired = torch.rand(60, 11, generator=make_generator(1)) < torch.linspace(0, 0.9, 11)
+    total = 0
+    for row in fired:
+        with torch.no_grad():
+            learner.net.head.weight.fill_(1.0)
+            learner.hidden_layers[1].incoming.weight.fill_(1.0)
+        before = [layer.incoming.weight.detach().clone() for layer in learner.hidden_layers]
+        snr.after_step(list((row.float() * torch.eye(8, 1)).split([6, 5], dim=1)))  # fires for one example of eight
+        expected = [unit.reset_in(bool(fires), 8) for unit, fires in zip(units, row, strict=True)]
+        changed = (learner.hidden_layers[0].incoming.weight != before[0]).any(1).tolist()
+        assert changed == expected[:6]
+        assert (learner.hidden_layers[1].incoming.weight[:, expected[:6]] == 0).all()
+        assert (learner.net.head.weight == 0).all(0).tolist() == expected[6:]
+        total += sum(expected)
+    assert total > 20
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ReDo(threshold=0.6, period=2, weights="original"), lambda: SNR(min_time=1, max_time=16)]
+)
 def test_the_form_for_accelerators_does_the_same(make, build, monkeypatch):
     """There all units are written with a mask, as the number of those to reset would have to be waited for."""
 

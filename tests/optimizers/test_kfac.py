@@ -32,12 +32,16 @@ def per_sample_passes(net, x, y):
     return [(torch.cat([x, torch.ones(len(x), 1)], 1), s1.detach()), (active, s2)]
 
 
-def exact_update(factor_a, factor_g, gradient):
+def exact_update(factor_a, factor_g, gradient, split="pi"):
     """(A' kron G')^-1 vec(dW), the block inverted as one matrix."""
-    root = DAMPING**0.5
-    a = factor_a.numpy() + root * np.eye(len(factor_a))
-    g = factor_g.numpy() + root * np.eye(len(factor_g))
-    block = np.kron(a, g)
+    pi = (np.trace(factor_a) / len(factor_a) / (np.trace(factor_g) / len(factor_g))) ** 0.5 if split == "pi" else 1.0
+    a = factor_a.numpy() + pi * DAMPING**0.5 * np.eye(len(factor_a))
+    g = factor_g.numpy() + DAMPING**0.5 / pi * np.eye(len(factor_g))
+    return solved(np.kron(a, g), gradient)
+
+
+def solved(block, gradient):
+    """block^-1 vec(dW) as a matrix again."""
     vec = gradient.numpy().T.reshape(-1)  # columns stacked
     return torch.tensor(np.linalg.solve(block, vec).reshape(gradient.shape[1], gradient.shape[0]).T)
 
@@ -46,13 +50,15 @@ def penalty(net):
     return 0.05 * sum((p**2).sum() for p in net.parameters())
 
 
+@pytest.mark.parametrize("split", ["pi", "sqrt"])
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("batch", [1, 8, 64])
-def test_natural_gradient_is_the_exact_block_inverse(batch, penalised):
+def test_natural_gradient_is_the_exact_block_inverse(batch, penalised, split):
     """Over 4 steps with running averages; a penalty forces the path that builds the gradient as a matrix."""
     net, x, y = net_and_data(batch)
     expected = copy.deepcopy(net)
-    optimizer = get_optimizer("kfac", net, lr=LR, damping=DAMPING, T_inv=2, T_cov=1, alpha=0.6, max_grad_norm=None)
+    options = {"lr": LR, "damping": DAMPING, "damping_split": split, "T_inv": 2, "T_cov": 1, "alpha": 0.6}
+    optimizer = get_optimizer("kfac", net, max_grad_norm=None, **options)
     factors = [(0.0, 0.0), (0.0, 0.0)]
     for step in range(1, 5):
         passes = per_sample_passes(expected, x, y)
@@ -69,7 +75,7 @@ def test_natural_gradient_is_the_exact_block_inverse(batch, penalised):
                 if penalised:
                     columns = [layer.weight] + ([layer.bias.unsqueeze(1)] if layer.bias is not None else [])
                     gradient = gradient + 0.1 * torch.cat(columns, 1)
-                update = exact_update(a, g, gradient)
+                update = exact_update(a, g, gradient, split)
                 layer.weight -= LR * update[:, : layer.in_features]
                 if layer.bias is not None:
                     layer.bias -= LR * update[:, -1]

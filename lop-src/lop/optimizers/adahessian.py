@@ -18,7 +18,9 @@ class AdaHessian(CurvatureOptimizer):
 
     d: Hutchinson's estimate of the Hessian's diagonal; between refreshes the last one is used. k: hessian_power.
     spatial_averaging: abs(d) of a convolution kernel (3-d or 4-d) is averaged over the kernel's positions.
-    Weight decay is decoupled. Yao et al. (2021), "ADAHESSIAN: An adaptive second order optimizer".
+    This is the authors' version for images; the one for language also averages abs(d) over the rows of matrices.
+    Weight decay is decoupled: p *= 1 - lr * weight_decay. The authors' scripts give the product, so their value is to
+    be divided by the step size. Yao et al. (2021), "ADAHESSIAN: An adaptive second order optimizer".
     """
 
     moments = ("exp_avg", "exp_avg_sq")

@@ -1,6 +1,7 @@
 """K-FAC: natural gradient with a Kronecker-factored curvature per layer."""
 
 from collections.abc import Iterable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from lop.nets.layer_io import Call, recorded_calls
 from lop.optimizers.base import Closure, ClosureOptimizer, Pass
 from lop.optimizers.kfac_factors import (
+    DampingSplit,
     Direction,
     LayerPass,
     forget_rows,
@@ -18,7 +20,7 @@ from lop.optimizers.kfac_factors import (
     update_factors,
 )
 from lop.optimizers.kfac_layers import input_matrix, output_matrix, supported_layers, weight_uses
-from lop.optimizers.options import check_at_least, check_count, check_decay
+from lop.optimizers.options import check_at_least, check_choice, check_count, check_decay
 from lop.optimizers.registry import optimizer
 
 ADAPT_INTERVAL = 5
@@ -27,7 +29,10 @@ ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19
 
 @optimizer("kfac")
 class KFAC(ClosureOptimizer):
-    """Every Linear and Conv2d: p -= lr * (G + sqrt(damping) I)^-1 dW (A + sqrt(damping) I)^-1; the rest: SGD.
+    """Every Linear and Conv2d: p -= lr * (G + d/pi I)^-1 dW (A + d pi I)^-1, d = sqrt(damping); the rest: SGD.
+
+    damping_split: pi: pi^2 = (tr A / dim A) / (tr G / dim G), the factored Tikhonov damping of the paper's section 6.3;
+    sqrt: pi = 1, which nearly cancels the update where the factors differ much in size.
 
     The rest are other layers, and those with a frozen weight or bias.
 
@@ -53,6 +58,7 @@ class KFAC(ClosureOptimizer):
         *,
         lr: float = 0.01,
         damping: float = 1e-3,
+        damping_split: DampingSplit = "pi",
         T_inv: int = 100,  # noqa: N803 (the field's names)
         T_cov: int = 10,  # noqa: N803
         alpha: float = 0.95,
@@ -65,7 +71,9 @@ class KFAC(ClosureOptimizer):
         check_count("T_inv", T_inv)
         check_count("T_cov", T_cov)
         check_decay("alpha", alpha)
+        check_choice("damping_split", damping_split, get_args(DampingSplit))
         self.damping = damping
+        self.damping_split = damping_split
         self.inverse_interval = T_inv
         self.factor_interval = T_cov
         self.alpha = alpha
@@ -134,7 +142,7 @@ class KFAC(ClosureOptimizer):
             if done.counts:
                 update_factors(state, done, self.alpha)
             if state["step"] % self.inverse_interval == 0:
-                invert_factors(state)
+                invert_factors(state, self.damping_split)
             state["step"] += 1
             directions.append(natural_gradient(state, done))
         scale = self._clip_scale(directions, [g for _, g in rest])
@@ -181,9 +189,10 @@ class KFAC(ClosureOptimizer):
         if not state:
             return
         mask = mask.expand(param.shape)
-        forget_rows(state, "G", mask.flatten(1).all(1))
+        forget_rows(state, "G", mask.flatten(1).all(1), self.damping_split)
         columns = mask.all(0).flatten()
-        forget_rows(state, "A", torch.nn.functional.pad(columns, (0, len(state["factors"]["A"]) - len(columns))))
+        columns = torch.nn.functional.pad(columns, (0, len(state["factors"]["A"]) - len(columns)))
+        forget_rows(state, "A", columns, self.damping_split)
 
     def fade(self, factor: float) -> None:
         """The statistics restart, whatever the factor: the factors of changed weights are those of another net."""

@@ -1,6 +1,6 @@
 """The algebra of K-FAC for one layer: Kronecker factors, their inverses, the preconditioned gradient."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,11 +83,31 @@ def update_factors(state: dict[str, Any], done: LayerPass, alpha: float) -> None
     factors["G"].addmm_(outputs.T, outputs, beta=decay, alpha=(1 - decay) * done.batch / positions)
 
 
-def invert_factors(state: dict[str, Any]) -> None:
-    """(F + sqrt(damping) I)^-1 by Cholesky, without a check that would wait for the device."""
+DampingSplit = Literal["sqrt", "pi"]
+
+
+def factor_dampings(state: dict[str, Any], split: DampingSplit) -> dict[str, Tensor]:
+    """What is added to the diagonal of A and of G; the product is `damping`.
+
+    sqrt: sqrt(damping) each. pi: pi sqrt(damping) and sqrt(damping) / pi, pi^2 = (tr A / dim A) / (tr G / dim G), so
+    that both factors are damped by the same share of their size (Martens & Grosse, 2015, section 6.3). A factor
+    without any power (a dead layer) has no size: pi is 1 there.
+    """
+    root = state["damping"].sqrt()
+    if split == "sqrt":
+        return {"A": root, "G": root}
+    power_a, power_g = (state["factors"][name].diagonal().mean() for name in ("A", "G"))
+    # of roots: the quotient of a large and a tiny power would leave float32's range
+    pi = torch.where((power_a > 0) & (power_g > 0), power_a.sqrt() / power_g.sqrt(), 1.0)
+    return {"A": root * pi, "G": root / pi}
+
+
+def invert_factors(state: dict[str, Any], split: DampingSplit) -> None:
+    """The damped factors' inverses by Cholesky, without a check that would wait for the device."""
+    dampings = factor_dampings(state, split)
     for name, factor in state["factors"].items():
         damped = factor.clone()
-        damped.diagonal().add_(state["damping"].sqrt())
+        damped.diagonal().add_(dampings[name])
         root, _ = torch.linalg.cholesky_ex(damped)
         state["inverses"][name] = torch.cholesky_inverse(root)
 
@@ -107,7 +127,7 @@ def thin(layer: nn.Module, rows: int) -> bool:
     return by_rows < units * features * (units + features + rows)
 
 
-def forget_rows(state: dict[str, Any], name: str, rows: Tensor) -> None:
+def forget_rows(state: dict[str, Any], name: str, rows: Tensor, split: DampingSplit) -> None:
     """A unit starts anew: uncorrelated with the others, of their mean power. rows: bool, (size of factor `name`,).
 
     The cached inverse is changed alike; its other entries are exact again at the next inversion.
@@ -116,7 +136,7 @@ def forget_rows(state: dict[str, Any], name: str, rows: Tensor) -> None:
     power = factor.diagonal().mean()
     fill_rows(factor, rows, power)
     if state["inverses"]:
-        fill_rows(state["inverses"][name], rows, 1 / (power + state["damping"].sqrt()))
+        fill_rows(state["inverses"][name], rows, 1 / (power + factor_dampings(state, split)[name]))
 
 
 def fill_rows(matrix: Tensor, rows: Tensor, diagonal: float | Tensor) -> None:

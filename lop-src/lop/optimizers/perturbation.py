@@ -1,4 +1,4 @@
-"""The sharpness-aware perturbation: parameters moved uphill by a fixed distance."""
+"""The sharpness-aware perturbation: parameters moved by a fixed distance along a direction."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,27 @@ from torch import Tensor
 from lop.optimizers.multi_tensor import global_norm
 
 
-def ascent(
+def perturb(
     params: Sequence[Tensor],
     directions: Sequence[Tensor],
     rho: float,
     out: Sequence[Tensor],
     *,
-    adaptive: bool = False,
+    scales: Sequence[Tensor | None] | None = None,
 ) -> None:
     """out = p + e, e = rho * g / (norm(g) + 1e-12), the norm over all parameters together (Foret et al., 2021).
 
-    adaptive: e = rho * p^2 * g / (norm(abs(p) * g) + 1e-12), invariant to rescaled weights (Kwon et al., 2021).
+    rho: negative moves against the directions. scales: T per parameter, shaped like it, or None for those with T = 1;
+    then e = rho * T^2 * g / (norm(T * g) + 1e-12) (Kwon et al., 2021).
     """
-    if adaptive:
-        for p, g, target in zip(params, directions, out, strict=True):
-            torch.mul(p, g, out=target)
-        scale = rho / (global_norm(out) + 1e-12)
-        torch._foreach_mul_(out, params)
-        torch._foreach_mul_(out, scale)
+    if scales is not None:
+        for g, scale, target in zip(directions, scales, out, strict=True):
+            target.copy_(g) if scale is None else torch.mul(scale, g, out=target)
+        length = rho / (global_norm(out) + 1e-12)
+        for scale, target in zip(scales, out, strict=True):
+            if scale is not None:
+                target.mul_(scale)
+        torch._foreach_mul_(out, length)
         torch._foreach_add_(out, params)
         return
     length = global_norm(directions).add_(1e-12)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.build import get_optimizer
 from lop.optimizers.options import check_at_least
-from lop.optimizers.perturbation import ascent
+from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
 
@@ -24,7 +24,6 @@ class SAM(ClosureOptimizer):
     Foret et al. (2021), "Sharpness-aware minimization for efficiently improving generalization".
     """
 
-    adaptive = False
     single_pass = False
 
     def __init__(
@@ -68,7 +67,7 @@ class SAM(ClosureOptimizer):
     def _step(self, closure: Closure) -> Tensor:
         loss, params, grads = self._differentiate(closure)
         moved = self._workspace(params)
-        ascent(params, grads, self.rho, moved, adaptive=self.adaptive)
+        perturb(params, grads, self.rho, moved, scales=self._scales(params))
         with self._perturbed(params, moved):
             del grads  # as large as the parameters, and no longer needed
             _, params, grads = self.base._evaluate(closure)
@@ -79,6 +78,10 @@ class SAM(ClosureOptimizer):
     def forget(self) -> None:
         super().forget()
         self.base.forget()
+
+    def _scales(self, params: list[Tensor]) -> list[Tensor | None] | None:
+        """What the perturbation of each parameter is scaled by; None: nothing."""
+        return None
 
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
         self.base.reset_entries(param, mask)
@@ -97,10 +100,43 @@ class SAM(ClosureOptimizer):
 
 @optimizer("asam")
 class ASAM(SAM):
-    """SAM with e = rho * p^2 * g / norm(abs(p) * g), which does not change when layers are rescaled.
+    """SAM with e = rho * T^2 g / norm(T g), T = abs(w) + eta for weights and 1 for all else (biases).
 
-    Kwon et al. (2021), "ASAM: Adaptive sharpness-aware minimization for scale-invariant learning". Their rho is about
-    ten times SAM's.
+    With eta 0 and no biases this does not change when layers are rescaled; eta keeps weights near 0 in the
+    perturbation. Weights are the parameters whose own name contains "weight" (those of normalisations, too); where no
+    net is given, those with two dimensions or more.
+    Kwon et al. (2021), "ASAM: Adaptive sharpness-aware minimization for scale-invariant learning"; rho and eta as in
+    their code.
     """
 
-    adaptive = True
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        *,
+        lr: float = 0.01,
+        rho: float = 0.5,
+        eta: float = 0.01,
+        base: str = "sgd",
+        base_options: dict[str, Any] | None = None,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+        seed: int = 0,
+    ):
+        check_at_least("eta", eta, 0)
+        self.eta = eta
+        super().__init__(
+            model_or_params,
+            lr=lr,
+            rho=rho,
+            base=base,
+            base_options=base_options,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            seed=seed,
+        )
+
+    def _scales(self, params: list[Tensor]) -> list[Tensor | None]:
+        weights = self._kept("weights")
+        if not weights and self.model is not None:
+            weights.update((p, "weight" in name.rpartition(".")[2]) for name, p in self.model.named_parameters())
+        return [p.abs().add_(self.eta) if weights.get(p, p.ndim > 1) else None for p in params]

@@ -12,7 +12,7 @@ from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, pre
 from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
 from lop.optimizers.multi_tensor import Number, blocks, scale
 from lop.optimizers.options import check_at_least
-from lop.optimizers.perturbation import ascent
+from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
 from lop.optimizers.schedules import Schedule, Shape
 from lop.utils.errors import UserError
@@ -24,7 +24,9 @@ class Sassha(CurvatureOptimizer):
 
     adaptive: the norm is that of abs(p) * g, and e is scaled by p^2 (as in ASAM). At p + e: m = b1 m + (1-b1) g; on
     refresh h = b2 h + (1-b2) abs(d), and c = 1 - b2^t of that step is kept; then
-    p -= lr/(1-b1^t) * m / (h^k / c^k + eps), k: hessian_power. Weight decay is decoupled.
+    p -= lr/(1-b1^t) * m / (h^k / c^k + eps), k: hessian_power. The curvature is that at p + e, as in the paper's
+    algorithm; some of the authors' scripts take it elsewhere. Weight decay is decoupled: p *= 1 - lr * weight_decay.
+    The authors' scripts give the product, so their value is to be divided by the step size.
     rho_schedule, hessian_power_schedule: constant, linear or cosine, from the first value to rho_end and
     hessian_power_end within schedule_steps steps. max_grad_norm clips the gradient at p + e.
     Shin et al. (2025), "SASSHA: Sharpness-aware adaptive second-order optimization with stable Hessian approximation".
@@ -83,15 +85,16 @@ class Sassha(CurvatureOptimizer):
 
     def _step(self, closure: Closure) -> Tensor:
         loss, params, grads = self._differentiate(closure)
-        with self._perturbed(params, self._ascent(params, grads)):
+        with self._perturbed(params, self._moved(params, grads, self.rho)):
             del grads  # as large as the parameters, and no longer needed
             _, params, grads = self._evaluate(closure)
         self._apply(params, grads)
         return loss
 
-    def _ascent(self, params: list[Tensor], directions: list[Tensor]) -> list[Tensor]:
+    def _moved(self, params: list[Tensor], directions: list[Tensor], rho: float) -> list[Tensor]:
         moved = self._workspace(params)
-        ascent(params, directions, self.rho * self.rho_schedule(self.steps), moved, adaptive=self.adaptive)
+        scales = [p.abs() for p in params] if self.adaptive else None
+        perturb(params, directions, rho * self.rho_schedule(self.steps), moved, scales=scales)
         return moved
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
@@ -139,17 +142,44 @@ class Sassha(CurvatureOptimizer):
 
 @optimizer("msassha")
 class MSassha(Sassha):
-    """Sassha with the perturbation along the momentum of the previous step: e = rho * m / norm(m).
+    """Sassha with the perturbation down the momentum of the previous step: e = -rho * m / norm(m).
 
-    One gradient evaluation per step: the forward pass at p only tells the loss (and updates BatchNorm statistics).
-    The first step is not perturbed. Shin et al. (2025).
+    So in the authors' code, as in MSAM (Becker et al., 2024): the last step has already gone down the momentum, and a
+    point further that way has the higher loss. One gradient evaluation per step: the forward pass at p only tells the
+    loss (and updates BatchNorm statistics). The first step is not perturbed. Shin et al. (2025); rho 0.3 as in their
+    scripts.
     """
+
+    def __init__(
+        self,
+        model_or_params: nn.Module | Iterable,
+        *,
+        lr: float = 0.15,
+        betas: list[float] = (0.9, 0.999),
+        rho: float = 0.3,
+        adaptive: bool = False,
+        eps: float = 1e-4,
+        weight_decay: float = 0.0,
+        hessian_power: float = 0.5,
+        lazy_hessian: int = 10,
+        n_samples: int = 1,
+        rho_schedule: Shape = "constant",
+        rho_end: float | None = None,
+        hessian_power_schedule: Shape = "constant",
+        hessian_power_end: float | None = None,
+        schedule_steps: int | None = None,
+        compile: bool = False,
+        max_grad_norm: float | None = None,
+        seed: int = 0,
+    ):
+        options = {k: v for k, v in locals().items() if k not in ("self", "model_or_params", "__class__")}
+        super().__init__(model_or_params, **options)
 
     def _step(self, closure: Closure) -> Tensor:
         trainable = self._trainable()
         loss = self._forward(closure, trainable).detach()
         moving = [p for p in trainable if self.state.get(p)]
-        values = self._ascent(moving, [self.state[p]["exp_avg"] for p in moving]) if moving else []
+        values = self._moved(moving, [self.state[p]["exp_avg"] for p in moving], -self.rho) if moving else []
         with self._perturbed(moving, values):
             _, params, grads = self._evaluate(closure)
         self._apply(params, grads)

@@ -18,8 +18,9 @@ class Shampoo(ClosureOptimizer):
 
     H_i: running average (precond_decay, from 0) of the gradient unfolded along dimension i, times its transpose; the
     roots P_i are refreshed on steps 1, update_freq + 1, ... by eigendecomposition. A dimension larger than
-    max_precond_dim keeps the diagonal of H_i only. Weight decay is decoupled. The statistics are kept in float32 at
-    least. Gupta et al. (2018), "Shampoo: Preconditioned stochastic tensor optimization".
+    max_precond_dim keeps the diagonal of H_i only. The step keeps the length that the roots give it: no grafting of
+    another optimizer's, which later implementations add. Weight decay is decoupled. The statistics are kept in
+    float32 at least. Gupta et al. (2018), "Shampoo: Preconditioned stochastic tensor optimization".
     """
 
     def __init__(
