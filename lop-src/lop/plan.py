@@ -18,7 +18,7 @@ from lop.metrics import dashboard_options
 from lop.nets import NETS
 from lop.optimizers import optimizer_options
 from lop.training.benchmark import BENCHMARKS
-from lop.utils.errors import UserError, lookup
+from lop.utils.errors import MissingDataError, UserError, lookup
 from lop.utils.place import kaggle_folder, place
 from lop.utils.registry import load_plugin
 
@@ -124,7 +124,10 @@ def blame(path: str, options: dict[str, Any] | None = None) -> Iterator[None]:
         yield
     except ValueError as error:
         first = str(error).split(" ", 1)[0].rstrip(":")
-        raise UserError(f"{path}.{error}" if first in (options or {}) else f"{path}: {error}") from None
+        text = f"{path}.{error}" if first in (options or {}) else f"{path}: {error}"
+        if isinstance(error, MissingDataError):
+            raise MissingDataError(text, error.dataset) from None
+        raise UserError(text) from None
 
 
 def plan(
