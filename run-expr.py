@@ -138,13 +138,14 @@ runs = run_all(configs)
 # *Online accuracy* is the share of examples predicted correctly **before** the update on them. If the last tasks
 # score lower than the first, although all tasks are equally hard, the learner has lost plasticity (a negative
 # *change*; where the table shows a loss, a positive one). The cost of a method stands next to its result: equal
-# steps are not equal time.
+# steps are not equal time (with a ~: not timed in one session under one load).
 
 # %%
 results = load_all(runs)
 tasks = results.tasks
 print("Data:", *dict.fromkeys(results.runs["data"]))
-plain = configs[-1].label
+names = dict(zip(results.runs["run"], results.runs["label"], strict=True))
+plain = names.get(configs[-1].run_name(), configs[-1].label)
 show(comparison, results, plain)
 
 # %%

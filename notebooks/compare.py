@@ -35,7 +35,7 @@ from IPython.display import Markdown, display
 
 from lop import viz
 from lop.notebook import show
-from lop.notebook.tables import only, option
+from lop.notebook.tables import only, option, unswept
 from lop.plan import make_config
 from lop.runner import run
 from lop.runs import load
@@ -53,9 +53,7 @@ if not any(Path(results_dir).rglob("config.json")):
 everything = load(results_dir)
 benchmark = benchmark or everything.runs["benchmark"].mode()[0]
 everything = only(everything, everything.runs.loc[everything.runs["benchmark"] == benchmark, "run"])
-display(
-    everything.runs.groupby(["label", "lr"], dropna=False)["seed"].agg(["count"]).rename(columns={"count": "seeds"})
-)
+display(everything.runs.groupby("label")[["seed"]].nunique().rename(columns={"seed": "seeds"}))
 
 # %% [markdown]
 # ## Sensitivity
@@ -70,7 +68,7 @@ show(viz.sensitivity, everything.tasks, values, setting=swept, baselines=[baseli
 # From here on every method appears with its best value of that setting.
 
 # %%
-results = only(everything, viz.best_runs(everything.tasks, values))
+results = unswept(only(everything, viz.best_runs(everything.tasks, values)), swept)
 tasks = results.tasks
 show(viz.online_accuracy, tasks, baselines=[baseline])
 
@@ -90,7 +88,8 @@ display(Markdown(viz.markdown_table(table)))
 
 # %% [markdown]
 # *plasticity* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap
-# interval over seeds; *worst* the worst task. The same for a paper:
+# interval over seeds; *worst* the worst task; *tasks* and *windows* say over which tasks, those that all runs have; a
+# cost with a ~ was not timed in one session under one load. The same for a paper:
 
 # %%
 print(viz.latex_table(table))

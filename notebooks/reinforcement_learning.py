@@ -85,7 +85,7 @@ show(viz.policy_over_time, tasks, baselines=baseline)
 show(viz.dashboard_grid, tasks, baselines=baseline)
 
 # %% [markdown]
-# Layers 1 and 2 are those of the value net, 3 and 4 those of the policy.
+# The layers `value0`, `value1` are those of the value net, `policy0`, `policy1` those of the policy.
 
 # %%
 show(viz.layer_ranks, results.layers)

@@ -93,7 +93,9 @@ def resolve(data: dict[str, Any]) -> Config:
         _filled(f"algos.{i}", lookup(INTERVENTIONS, algo.name, f"intervention (algos.{i}.name)"), algo)
         for i, algo in enumerate(config.algos)
     ]
-    config.metrics = check_options("metrics", dashboard_options(), config.metrics)
+    known_options = dashboard_options()
+    given = check_options("metrics", known_options, config.metrics)
+    config.metrics = {name: value for name, value in given.items() if value != known_options[name].default}
     return config
 
 

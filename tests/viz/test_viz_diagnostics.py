@@ -102,6 +102,14 @@ def test_heatmap_holds_the_mean_over_seeds_with_the_input_layer_at_the_bottom(la
     assert len(limits) == 1  # one colour scale for all labels
 
 
+def test_nets_of_different_kinds_keep_their_own_layer_names(layers):
+    renamed = layers.assign(name=layers["name"].where(layers["label"] == "sgd", "policy" + layers["layer"].astype(str)))
+    figure = dormant_heatmap(renamed)
+    names = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in figure.axes[:2]]
+    assert names == [["fc2", "fc1", "fc0"], ["policy2", "policy1", "policy0"]]
+    assert line(layer_ranks(renamed).axes[0], "fc1 / policy1") is not None
+
+
 def test_heatmap_of_nan_and_of_zero_does_not_crash(layers):
     for value in (np.nan, 0.0):
         dormant_heatmap(layers.assign(dormant_proportion=value)).canvas.draw()

@@ -10,6 +10,7 @@ from lop.viz import (
     first_moves,
     latex_table,
     markdown_table,
+    online_accuracy,
     order_of_moves,
     sensitivity,
     sensitivity_table,
@@ -19,7 +20,7 @@ from lop.viz import (
 
 def timing_of(tasks: pd.DataFrame, seconds: dict[str, float]) -> pd.DataFrame:
     table = tasks[["run", "label", "seed", "task"]].copy()
-    table["diagnostics_seconds"] = 0.5
+    table["diagnostics_seconds"], table["session"] = 0.5, "s1"
     table["seconds"] = table["label"].map(seconds) + 0.5
     return table
 
@@ -51,6 +52,45 @@ def test_summary_puts_performance_next_to_cost(results):
     assert row["cost"] == pytest.approx(2.5)
     assert table.loc["sgd", "cost"] == 1.0
     assert "cost" not in summary_table(results, baseline="adam")
+
+
+def test_the_same_seed_twice_is_one_sample(results):
+    again = results.tasks[results.tasks["run"] == "sassha-1"].assign(run="sassha-1-again")
+    twice = Results(tasks=pd.concat([results.tasks, again]), timing=results.timing)
+    table, once = summary_table(twice), summary_table(results)
+    assert table.loc["sassha", "seeds"] == 2
+    pd.testing.assert_frame_equal(table, once)
+    single = Results(tasks=twice.tasks[twice.tasks["seed"] == 1], timing=results.timing)
+    assert np.isnan(summary_table(single).loc["sassha", "low"])  # no interval from one seed under two names
+    assert "over 2 seeds" in online_accuracy(twice.tasks).axes[0].get_title(loc="left")
+
+
+def test_the_table_says_over_which_tasks_it_is(results):
+    """Early and late are the same tasks for all, however far the others have come."""
+    tasks = results.tasks
+    partial = tasks[(tasks["label"] != "sgd") | (tasks["task"] < 4)]
+    table = summary_table(Results(tasks=partial, timing=results.timing))
+    assert table["tasks"].to_dict() == {"sassha + sdp": "0-3 of 6", "sassha": "0-3 of 6", "sgd": "0-3 of 4"}
+    assert set(table["windows"]) == {"early 0, late 3"}
+    apart = tasks[(tasks["label"] == "sgd") ^ (tasks["task"] < 3)]
+    with pytest.raises(UserError, match="no task was finished by all"):
+        summary_table(Results(tasks=apart, timing=results.timing))
+
+
+def test_timings_of_another_session_are_marked(results):
+    timing = results.timing.copy()
+    timing.loc[timing["label"] == "sassha", ["seconds", "session"]] = [10.5, "s2"]  # a busy machine, another day
+    table = summary_table(Results(tasks=results.tasks, timing=timing))
+    assert table["comparable"].to_dict() == {"sassha + sdp": True, "sassha": False, "sgd": True}
+    rows = {line.split(" | ")[0].strip("| "): line for line in markdown_table(table).splitlines()}
+    assert rows["sassha"].endswith("~5 |")
+    assert rows["sassha + sdp"].endswith("| 3 |")
+    plain = timing[timing["label"] == "sgd"].assign(session="s2", seconds=4.5)  # SGD was timed there, too
+    table = summary_table(Results(tasks=results.tasks, timing=pd.concat([timing, plain])))
+    assert table.loc["sassha", "cost"] == pytest.approx(10.0 / 4.0)
+    assert table["comparable"].all()
+    busy = timing.assign(session="s1", load=np.where(timing["label"] == "sassha", 2.0, 0.5))
+    assert not summary_table(Results(tasks=results.tasks, timing=busy)).loc["sassha", "comparable"]
 
 
 def test_worst_of_a_loss_is_the_highest(regression_tasks):

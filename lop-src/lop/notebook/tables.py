@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from lop.runs import Results, read_config
+from lop.runs.labels import without
 from lop.utils.errors import UserError
-from lop.viz import markdown_table, run_scores, summary_table
+from lop.viz import markdown_table, summary_table
 from lop.viz.compare import final_measure
 from lop.viz.style import prepared
 
@@ -43,27 +44,22 @@ def by_task(results: Results, columns: Sequence[str] = PERFORMANCE) -> pd.DataFr
 def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
     """One row per label: performance and, next to it, what it cost. Means over seeds.
 
-    Seconds per task leave out the diagnostics. The cost is a multiple of the baseline's, where that label is there.
+    tasks and windows say over which tasks: those that all runs have finished. Seconds per task leave out the
+    diagnostics. The cost is a multiple of the baseline's, where that label is there; with a ~ where the two were not
+    timed in one session under one load.
     """
-    final = f"{final_measure(results.tasks)[1].lower()}, last tasks"
-    scores = run_scores(results.tasks).groupby("label", sort=False).mean(numeric_only=True)
-    timing = prepared(results.timing, ["seconds", "diagnostics_seconds"])
-    timing = timing.assign(seconds=timing["seconds"] - timing["diagnostics_seconds"])
-    seconds = timing.groupby("label")["seconds"].mean()
-    table = pd.DataFrame(
-        {
-            "average, all tasks": scores["average"],
-            "first tasks": scores["early"],
-            "last tasks": scores["late"],
-            "change": scores["plasticity"],
-            final: scores["final"],
-            "seconds per task": seconds,
-        }
-    ).loc[scores.index]
+    tasks = prepared(results.tasks, ["task"])
+    final = f"{final_measure(tasks)[1].lower()}, last tasks"
+    whole = summary_table(results, baseline=baseline).loc[list(dict.fromkeys(tasks["label"]))]
+    names = {"average": "average", "early": "first tasks", "late": "last tasks", "plasticity": "change", "final": final}
+    table = whole[["tasks", "windows", *names]].rename(columns=names)
     if table[final].equals(table["last tasks"]):  # nothing but online performance is measured here
         table = table.drop(columns=final)
-    if baseline in seconds.index:
-        table[f"cost ({baseline} = 1)"] = seconds / seconds[baseline]
+    table["seconds per task"] = whole["seconds"]
+    if "cost" in whole:
+        marks = ["" if known else "~" for known in whole["comparable"]]
+        cost = [f"{mark}{value:.2f}" for mark, value in zip(marks, whole["cost"], strict=True)]
+        table[f"cost ({baseline} = 1)"] = cost
     return table.rename_axis(None).round(3)
 
 
@@ -87,6 +83,11 @@ def only(results: Results, runs: Iterable[str]) -> Results:
     """The rows of these runs, by name, in every table."""
     wanted = set(runs)
     return _each_table(results, lambda table: table[table["run"].isin(wanted)].reset_index(drop=True))
+
+
+def unswept(results: Results, path: str) -> Results:
+    """With labels that do not tell values of one config key apart, in every table: for runs of each method's best."""
+    return _each_table(results, lambda table: without(table, path))
 
 
 def hard_tasks(results: Results) -> Results:

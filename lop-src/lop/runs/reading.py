@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lop.runs.folder import read_config, read_status
+from lop.runs.labels import compose, differing
 from lop.runs.table import TABLES
 from lop.utils.errors import UserError
 
@@ -57,21 +60,30 @@ class Results:
         return self.metrics("after")
 
 
-DESCRIPTION = ("run", "benchmark", "optimizer", "algos", "label", "seed", "lr")
+DESCRIPTION = ("run", "benchmark", "optimizer", "algos", "label", "method", "settings", "seed", "lr")
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """The columns that tell a run's rows from another's."""
-    config = read_config(folder)
-    algos = [algo.name for algo in config.algos if algo.name != "bp"]
+def describe(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """The columns that tell a run's rows from others', by run folder.
+
+    method: optimizer and interventions; settings: the keys in which these runs of the method differ, as JSON; label:
+    both in short. Runs that differ in no more than the seed have one label.
+    """
+    configs = {folder: read_config(folder) for folder in folders}
+    settings = differing(configs)
     return {
-        "run": folder.name,
-        "benchmark": config.benchmark.name,
-        "optimizer": config.optimizer.name,
-        "algos": "+".join(algos),
-        "label": config.label,
-        "seed": config.run.seed,
-        "lr": config.optimizer.options.get("lr"),
+        folder: {
+            "run": folder.name,
+            "benchmark": config.benchmark.name,
+            "optimizer": config.optimizer.name,
+            "algos": "+".join(algo.name for algo in config.algos if algo.name != "bp"),
+            "label": compose(config.label, settings[folder]),
+            "method": config.label,
+            "settings": json.dumps(settings[folder]),
+            "seed": config.run.seed,
+            "lr": config.optimizer.options.get("lr"),
+        }
+        for folder, config in configs.items()
     }
 
 
@@ -82,7 +94,7 @@ def load(*paths: str | Path) -> Results:
     if not folders:
         raise UserError(f"{', '.join(map(str, paths))}: no run folders here (a run folder holds a config.json)")
     results = Results()
-    described = {folder: describe(folder) for folder in folders}
+    described = describe(folders)
     results.runs = pd.DataFrame([{**described[f], **read_status(f), "folder": str(f)} for f in folders])
     for name in TABLES:
         parts = [_read(folder / f"{name}.csv", described[folder]) for folder in folders]

@@ -15,6 +15,7 @@ from lop.training.learner import Learner
 from lop.training.online import OnlineRecorder
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
+from lop.utils.session import load_per_core, session
 
 
 class Member:
@@ -114,6 +115,7 @@ class Member:
         self.folder.tables["tasks"].append([row])
         seconds = time.monotonic() - self._task_started
         timing = {"task": task.index, "seconds": seconds, **timings(self._before, after)}
+        timing |= {"session": session(), "load": load_per_core()}
         self.folder.tables["timing"].append([timing])
 
     def _keep_weights(self, task: Task, phase: str) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
+from lop.utils.errors import UserError
 from lop.viz.diagnostics import is_fraction, present_metrics, short_label
 from lop.viz.style import (
     Figure,
@@ -41,7 +42,7 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     """One row per run: average, final, early and late performance over the tasks that all runs have.
 
     window: tasks at either end that count as early and late; default: a fifth of the tasks, at least one.
-    Columns: label, run, average (online), final (see `final_measure`, mean of the last `window` tasks), early and
+    Columns: label, run, seed, average (online), final (see `final_measure`, mean of the last `window` tasks), early and
     late (online, first and last `window` tasks), plasticity (late - early).
     """
     tasks = prepared(tasks, ["task"])
@@ -52,9 +53,42 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     for (label, run), one in tasks.groupby(["label", "run"], sort=False):
         one = one.sort_values("task")
         early, late = one[column].head(window).mean(), one[column].tail(window).mean()
-        row = {"label": label, "run": run, "average": one[column].mean(), "final": one[final].tail(window).mean()}
+        row = {
+            "label": label,
+            "run": run,
+            "seed": one["seed"].iloc[0],
+            "average": one[column].mean(),
+            "final": one[final].tail(window).mean(),
+        }
         rows.append(row | {"early": early, "late": late, "plasticity": late - early})
     return pd.DataFrame(rows)
+
+
+def seed_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per label and seed: runs of one seed, under two names, are one sample and are averaged."""
+    return scores.groupby(["label", "seed"], sort=False, as_index=False).mean(numeric_only=True)
+
+
+def compared_tasks(tasks: pd.DataFrame, window: int | None = None) -> tuple[dict[str, str], str]:
+    """Over which tasks a table is: ({label: `0-5 of 20`}, `early 0, late 5`), the same windows for all labels.
+
+    tasks: prepared. A label's own number is that of its longest run.
+    """
+    common = sorted(common_tasks(tasks)["task"].unique())
+    if not common:
+        raise UserError("no task was finished by all of these runs: compare fewer, or let them go on")
+    window = window or max(1, len(common) // 5)
+    own = tasks.groupby("label", sort=False)["task"].nunique()
+    spans = {label: f"{_span(common)} of {count}" for label, count in own.items()}
+    return spans, f"early {_span(common[:window])}, late {_span(common[-window:])}"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """`0-5`; `0-8 (5 tasks)` where some between are left out."""
+    first, last = int(numbers[0]), int(numbers[-1])
+    if first == last:
+        return str(first)
+    return f"{first}-{last}" + ("" if len(numbers) == last - first + 1 else f" ({len(numbers)} tasks)")
 
 
 @styled
@@ -70,7 +104,7 @@ def compare_optimizers(
     _, name, fraction = performance(tasks)
     common = common_tasks(tasks)["task"].nunique()
     window = window or max(1, common // 5)
-    scores = run_scores(tasks, window)
+    scores = seed_scores(run_scores(tasks, window))
     styles = label_styles(tasks, baselines)
     places = {label: -i for i, label in enumerate(styles)}
     figure, axes = new_figure(1, 3, height=1.9 + 0.42 * len(styles), sharey=True)

@@ -33,11 +33,12 @@ def _phase(table: pd.DataFrame, phase: str) -> pd.DataFrame:
 
 
 def _layer_names(rows: pd.DataFrame) -> dict[int, str]:
-    """Layer number -> its name in the net, or `layer 1`, `layer 2`, ... from the input where the table has none."""
+    """Layer number -> its name in the net (in each, where nets differ), or `layer 1`, ... where the table has none."""
     numbers = sorted(int(layer) for layer in rows["layer"].unique())
     if "name" not in rows.columns:
         return {number: f"layer {number + 1}" for number in numbers}
-    return {number: str(rows.loc[rows["layer"] == number, "name"].iloc[0]) for number in numbers}
+    found = rows.drop_duplicates(["layer", "name"]).groupby("layer")["name"]
+    return {number: " / ".join(map(str, names)) for number, names in found if number in numbers}
 
 
 @styled
@@ -97,7 +98,8 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
     for ax, label in zip(axes[:, 0], labels, strict=True):
         one = layers[layers["label"] == label]
         cells = one.pivot_table(index="layer", columns="task", values=metric, aggfunc="mean", dropna=False)
-        cells.index = [names[int(layer)] for layer in cells.index]
+        own = _layer_names(one)
+        cells.index = [own[int(layer)] for layer in cells.index]
         sns.heatmap(cells[::-1], ax=ax, cmap="cividis", cbar=False, **scale)
         note_empty(ax, cells)
         ax.set(title=label, xlabel="", ylabel="")

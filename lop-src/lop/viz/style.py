@@ -92,6 +92,8 @@ def prepared(table: pd.DataFrame, required: Sequence[str]) -> pd.DataFrame:
         table["label"] = table["optimizer"] if "optimizer" in table.columns else "run"
     if "run" not in table.columns:
         table["run"] = table["label"]
+    if "seed" not in table.columns:
+        table["seed"] = table["run"]
     shown = table["label"].astype(str)
     for column, prefix in (("benchmark", ""), ("lr", "lr ")):
         if column in table.columns:
@@ -121,8 +123,13 @@ def label_styles(table: pd.DataFrame, baselines: Sequence[str]) -> dict[str, dic
 
 
 def mean_and_error(table: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
-    """Mean and standard error of `value` over runs at every x (index); the error is NaN for a single run."""
-    grouped = table.replace([np.inf, -np.inf], np.nan).groupby(x)[value]
+    """Mean and standard error of `value` over seeds at every x (index); the error is NaN for a single seed.
+
+    Runs of one seed are one: they are averaged first.
+    """
+    table = table.replace([np.inf, -np.inf], np.nan)
+    seeds = table.groupby([x, "seed" if "seed" in table.columns else "run"])[value].mean().reset_index()
+    grouped = seeds.groupby(x)[value]
     return pd.DataFrame({"mean": grouped.mean(), "error": grouped.sem()})
 
 
@@ -194,7 +201,7 @@ def note_empty(ax: Axes, values) -> None:
 
 def seeds_note(table: pd.DataFrame) -> str:
     """`mean +- standard error over 5 seeds`, or nothing for single runs."""
-    most = table.groupby("label")["run"].nunique()
+    most = table.groupby("label")["seed" if "seed" in table.columns else "run"].nunique()
     if most.max() == 1:
         return ""
     count = f"{most.min()}" if most.min() == most.max() else f"{most.min()} to {most.max()}"

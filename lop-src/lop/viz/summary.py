@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lop.runs import Results
+from lop.runs.labels import without
 from lop.utils.errors import UserError
-from lop.viz.compare import common_tasks, run_scores
+from lop.viz.compare import common_tasks, compared_tasks, run_scores, seed_scores
 from lop.viz.diagnostics import present_metrics
 from lop.viz.style import performance, prepared
 
@@ -33,29 +34,61 @@ def seconds_per_task(timing: pd.DataFrame) -> pd.Series:
     return training.groupby(timing["label"], sort=False).mean()
 
 
+MOST_LOAD = 0.25  # difference in running processes per core up to which two timings can be compared
+
+
+def relative_cost(timing: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Training seconds as a multiple of the baseline's, by label. Columns: cost, comparable.
+
+    Timings of one session (process) on one machine under one load can be compared: where a label and the baseline
+    share sessions, only these count. comparable: whether they do, and the machine was about equally busy; other
+    ratios say little, since another day's load alone can make them three times larger.
+    """
+    timing = prepared(timing, ["seconds", "diagnostics_seconds"])
+    timing["training"] = timing["seconds"] - timing["diagnostics_seconds"]
+    if "session" not in timing:
+        timing["session"] = np.nan
+    rows = {}
+    plain = timing[timing["label"] == baseline]
+    for label, one in timing.groupby("label", sort=False):
+        shared = set(one["session"].dropna()) & set(plain["session"].dropna())
+        ours, theirs = (part[part["session"].isin(shared)] if shared else part for part in (one, plain))
+        same_load = "load" not in timing or not abs(ours["load"].mean() - theirs["load"].mean()) > MOST_LOAD
+        rows[label] = {
+            "cost": ours["training"].mean() / theirs["training"].mean(),
+            "comparable": label == baseline or (bool(shared) and same_load),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def summary_table(results: Results, *, baseline: str = "sgd", window: int | None = None) -> pd.DataFrame:
     """One row per label: performance and, next to it, what it cost.
 
-    Columns: seeds; average, final, early, late (means over seeds, as in `run_scores`); worst (the worst task, mean
-    over seeds; for losses the highest); plasticity = late - early with low, high (95% bootstrap over seeds); seconds
-    per task without diagnostics; cost, as a multiple of the baseline's where that label is there.
+    Columns: seeds (distinct ones; runs of one seed are averaged); tasks, windows: over which tasks, the same for all
+    labels, and which are early and late; average, final, early, late (means over seeds, as in `run_scores`); worst
+    (the worst task, mean over seeds; for losses the highest); plasticity = late - early with low, high (95% bootstrap
+    over seeds); seconds per task without diagnostics; cost, as a multiple of the baseline's where that label is there,
+    and comparable, see `relative_cost`.
     """
     tasks = prepared(results.tasks, ["task"])
-    column, name, _ = performance(tasks)
-    scores = run_scores(tasks, window)
-    inside = common_tasks(tasks).groupby(["label", "run"])[column]
-    worst = inside.max() if "loss" in name.lower() else inside.min()
+    column, _, _ = performance(tasks)
+    lower = column == "online_loss"
+    spans, windows = compared_tasks(tasks, window)
+    scores = seed_scores(run_scores(tasks, window))
+    inside = common_tasks(tasks).groupby(["label", "seed", "task"])[column].mean().groupby(["label", "seed"])
+    worst = inside.max() if lower else inside.min()
     seconds = seconds_per_task(results.timing)
     rows = []
     for label, one in scores.groupby("label", sort=False):
         change, low, high = bootstrap_mean(one["plasticity"])
-        row = {"label": label, "seeds": len(one), **one[["average", "final"]].mean(), "worst": worst[label].mean()}
+        row = {"label": label, "seeds": len(one), "tasks": spans[label], "windows": windows}
+        row |= {**one[["average", "final"]].mean(), "worst": worst[label].mean()}
         row |= {**one[["early", "late"]].mean(), "plasticity": change, "low": low, "high": high}
         rows.append(row | {"seconds": seconds[label]})
     table = pd.DataFrame(rows).set_index("label")
     if baseline in table.index:
-        table["cost"] = table["seconds"] / table.loc[baseline, "seconds"]
-    return table.sort_values("average", ascending="loss" in name.lower(), kind="stable")
+        table = table.join(relative_cost(results.timing, baseline))
+    return table.sort_values("average", ascending=lower, kind="stable")
 
 
 def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> pd.DataFrame:
@@ -65,10 +98,11 @@ def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = 
     column of `run_scores`. Columns: label, value, mean, error (standard error over seeds), seeds. Raises UserError
     where no label has two values.
     """
-    plain = tasks.drop(columns="lr", errors="ignore")  # labels stay the method's alone
+    plain = without(tasks, str(values.name)).drop(columns="lr", errors="ignore")  # labels do not tell values apart
     scores = run_scores(plain)
     scores["value"] = scores["run"].map(values)
     scores = scores.dropna(subset=["value"])
+    scores = scores.groupby(["label", "value", "seed"], sort=False, as_index=False).mean(numeric_only=True)
     grouped = scores.groupby(["label", "value"], sort=False)[measure]
     table = pd.DataFrame({"mean": grouped.mean(), "error": grouped.sem(), "seeds": grouped.count()}).reset_index()
     if table.empty or table.groupby("label")["value"].nunique().max() < 2:
@@ -78,12 +112,12 @@ def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = 
 
 def best_runs(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> list[str]:
     """Names of the runs of every method with its best value of a swept setting (see `sensitivity_table`)."""
-    plain = tasks.drop(columns="lr", errors="ignore")
-    _, name, _ = performance(prepared(plain, ["task"]))
+    plain = without(tasks, str(values.name)).drop(columns="lr", errors="ignore")
+    column, _, _ = performance(prepared(plain, ["task"]))
     scores = run_scores(plain)
     scores["value"] = scores["run"].map(values)
     means = scores.groupby(["label", "value"], dropna=False)[measure].mean()
-    if "loss" in name.lower():
+    if column == "online_loss":
         means = -means
     best = means.fillna(-np.inf).groupby(level="label").idxmax()
     keys = list(zip(scores["label"], scores["value"].astype(object).where(scores["value"].notna(), None), strict=True))
@@ -140,6 +174,10 @@ def _moved(tasks: pd.Series, values: pd.Series, window: int | None, threshold: f
 def text_rows(table: pd.DataFrame, digits: int = 3) -> list[list[str]]:
     """Header and rows as text, the index first; NaN is a dash, and low/high become an interval in their column."""
     table = table.reset_index()
+    if {"cost", "comparable"} <= set(table.columns):  # another session's or load's: an approximation
+        marks = ["" if known else "~" for known in table["comparable"]]
+        table["cost"] = [mark + _text(cost, digits) for mark, cost in zip(marks, table["cost"], strict=True)]
+        table = table.drop(columns="comparable")
     if {"plasticity", "low", "high"} <= set(table.columns):
         table["plasticity"] = table["plasticity"].map(lambda v: _text(v, digits, "+"))
         intervals = [(_text(low, digits, "+"), _text(high, digits, "+")) for low, high in table[["low", "high"]].values]

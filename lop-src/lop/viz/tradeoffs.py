@@ -8,7 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from lop.runs import Results
 from lop.utils.errors import UserError
-from lop.viz.compare import run_scores
+from lop.viz.compare import run_scores, seed_scores
 from lop.viz.diagnostics import short_label
 from lop.viz.style import (
     Figure,
@@ -20,7 +20,7 @@ from lop.viz.style import (
     seeds_note,
     styled,
 )
-from lop.viz.summary import first_moves, seconds_per_task, sensitivity_table
+from lop.viz.summary import first_moves, relative_cost, seconds_per_task, sensitivity_table
 
 MOST_TICKS = 10  # values of a setting up to which each has its tick
 
@@ -36,14 +36,16 @@ def cost_and_result(results: Results, *, baseline: str = "sgd") -> Figure:
     seconds = seconds_per_task(results.timing)
     if baseline not in seconds.index:
         raise UserError(f"no run is labelled {baseline!r}; baseline: one of {', '.join(seconds.index)}")
-    cost, scores = seconds / seconds[baseline], run_scores(tasks)
+    known = relative_cost(results.timing, baseline)
+    cost, scores = known["cost"], seed_scores(run_scores(tasks))
     figure, axes = new_figure(1, 2, height=4.0, sharey=True)
     for label, style in label_styles(tasks, [baseline]).items():
         one = scores[scores["label"] == label]
         marker = "o" if style["marker"] == "." else style["marker"]
         for ax, measure in zip(axes[0], ("average", "late"), strict=True):
             error = one[measure].sem() if len(one) > 1 else None
-            look = {"fmt": marker, "markersize": 8, "color": style["color"], "capsize": 3, "label": label}
+            look = {"fmt": marker, "markersize": 8, "color": style["color"], "capsize": 3}
+            look["label"] = label if known.loc[label, "comparable"] else f"{label} (~ timed apart)"
             ax.errorbar([cost[label]], [one[measure].mean()], yerr=error, **look)
     for ax, title in zip(axes[0], ("All tasks", "Last fifth of the tasks"), strict=True):
         ax.set(title=title, xlabel=f"Training time ({baseline} = 1)")
