@@ -94,10 +94,11 @@ if importlib.util.find_spec("lop") is None:
 import pandas as pd
 
 from lop import viz
-from lop.notebook import describe, load_all, place, plan, run_all, show
+from lop.notebook import check_parameters, describe, load_all, place, plan, run_all, show
 from lop.notebook.launcher import launcher
 from lop.notebook.tables import by_task, comparison
 
+check_parameters()
 pd.set_option("display.max_columns", 40, "display.width", 160, "display.max_rows", 40)
 chosen = launcher(optimizer=optimizer, benchmark=benchmark, algos=algos)
 

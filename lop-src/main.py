@@ -14,6 +14,7 @@ from lop.plan import BENCHMARKS, make_config
 from lop.runner import RunResult, run
 from lop.training.progress import Progress
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 
 FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130
 FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
@@ -89,8 +90,7 @@ def sweep_grid(options: argparse.Namespace) -> int:
     from lop.sweep import LocalProcesses, read_grid, sweep  # the others need no notebook machinery
 
     grid = read_grid(options.config)
-    if options.parallel is not None and options.parallel < 1:
-        raise UserError(f"--parallel must be >= 1, got {options.parallel}")
+    require(COUNT, **{"--parallel": options.parallel})
     outcomes = sweep(grid, LocalProcesses(options.parallel or grid.parallel))
     counts = Counter(outcome.state for outcome in outcomes)
     print(f"{', '.join(f'{count} {state}' for state, count in counts.items())}; tables in {grid.results_dir}")

@@ -34,12 +34,13 @@ from pathlib import Path
 from IPython.display import Markdown, display
 
 from lop import viz
-from lop.notebook import show
+from lop.notebook import check_parameters, show
 from lop.notebook.tables import only, option, unswept
 from lop.plan import make_config
 from lop.runner import run
 from lop.runs import load
 
+check_parameters()
 if not any(Path(results_dir).rglob("config.json")):
     print("No runs yet: training a small demonstration.")
     small = {"benchmark.epochs": 1, "benchmark.num_tasks": num_tasks, "net.hidden": [50, 50], "run.threads": 1}

@@ -39,9 +39,10 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
 from lop import viz
-from lop.notebook import run_methods, show
+from lop.notebook import check_parameters, run_methods, show
 from lop.notebook.tables import summary
 
+check_parameters()
 results = run_methods(
     benchmark,
     methods,

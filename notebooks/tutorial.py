@@ -32,12 +32,14 @@ results_dir = "results/tutorial"
 import torch
 
 from lop import viz
-from lop.notebook import load_all, show
+from lop.notebook import check_parameters, load_all, show
 from lop.notebook.tables import summary
 from lop.optimizers import optimizer
 from lop.optimizers.base import ClosureOptimizer
 from lop.plan import make_config
 from lop.runner import run
+
+check_parameters()
 
 
 def train(optimizer, algos=(), **options):

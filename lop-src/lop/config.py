@@ -9,26 +9,38 @@ import copy
 import hashlib
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    create_model,
+)
 
-from lop.utils.errors import UserError, near_matches
+from lop.utils.documents import DEPTH, parse_value, plain_scalar, read_document
+from lop.utils.errors import UserError, near_matches, shown
 
 STRICT_KEYS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-DEPTH = 20  # of lists and mappings in each other; nothing here needs more than three
-
-
-def _not_bool(value: Any) -> Any:
+def _number(value: Any) -> Any:
+    """What may become a number: no `true`, and of texts only those that a config without quotes reads as one."""
+    if isinstance(value, str):
+        value = plain_scalar(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError("expected a number")
     if isinstance(value, bool):
-        raise ValueError("expected a number, got a boolean")
+        raise ValueError("expected a number, not a boolean")
     return value
 
 
@@ -38,8 +50,10 @@ def _known_device(value: str) -> str:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
-Amount = Annotated[float, BeforeValidator(_not_bool), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=10**9)]
+Amount = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e6)]
+Threads = Annotated[int, BeforeValidator(_number), Field(ge=1, le=4096)]
+Flag = Annotated[bool, Strict()]  # without it pydantic takes "no" and 0, too
 
 
 class Section(BaseModel):
@@ -57,9 +71,9 @@ class Run(BaseModel):
     """How and where to run; changes no result but for `seed`, `device`, `threads` and `on_divergence`."""
 
     model_config = STRICT_KEYS
-    seed: Annotated[int, BeforeValidator(_not_bool), Field(ge=0)] = 0
+    seed: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 0
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
-    threads: Count | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
+    threads: Threads | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
     results_dir: str = "results"
     data_dir: str | None = None
     plugins: list[str] = []  # files (mine.py) or modules that register what this config names
@@ -69,8 +83,8 @@ class Run(BaseModel):
     checkpoint_every: Count | None = None  # steps; None: at task ends and every checkpoint_minutes
     checkpoint_minutes: Amount = 10.0
     on_divergence: Literal["continue", "stop", "reset_network"] = "continue"
-    keep_weights: bool = False
-    diagnostics: bool = True
+    keep_weights: Flag = False
+    diagnostics: Flag = True
 
 
 class Config(BaseModel):
@@ -100,44 +114,25 @@ class Config(BaseModel):
         return f"{self.benchmark.name}-{method}-s{self.run.seed}-{digest}"
 
 
-def read_file(path: str | Path) -> dict[str, Any]:
-    """A config file (JSON or YAML) as a dict. Raises UserError when it is missing or not a mapping."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"config {path}: {reason}; give the path of a .json, .yaml or .yml file") from None
-    try:
-        data = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
-    except RecursionError:
-        raise UserError(f"config {path}: nested too deeply") from None
-    except (ValueError, yaml.YAMLError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = where.line + 1 if where else getattr(error, "lineno", "?")
-        kind = "JSON" if str(path).endswith(".json") else "YAML"
-        raise UserError(f"config {path}, line {line}: not valid {kind}") from None
+def read_file(
+    path: str | Path, what: str = "config", content: str = "sections (benchmark, net, ...)"
+) -> dict[str, Any]:
+    """A file (JSON or YAML) as a dict. what and content: it is and it should hold, for messages.
+
+    Raises UserError when it cannot be read (`lop.utils.documents`) or is not a mapping.
+    """
+    data = read_document(path, what)
     if not isinstance(data, dict):
-        raise UserError(f"config {path}: expected sections (benchmark, net, optimizer, ...), got {type(data).__name__}")
+        raise UserError(f"{what} {path}: expected {content}, got {type(data).__name__}")
     return data
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """`optimizer.lr=0.01` -> ("optimizer.lr", 0.01). Values are YAML; `1e-4` is a number here too."""
+def parse_override(text: str, source: str = "--set ") -> tuple[str, Any]:
+    """`optimizer.lr=0.01` -> ("optimizer.lr", 0.01). The value is YAML. source: of the text, for messages."""
     path, sign, value = text.partition("=")
     if not sign or not path.strip():
-        raise UserError(f"--set {text}: expected key.path=value, e.g. --set optimizer.lr=0.01")
-    try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date such as 2026-99-99
-        raise UserError(f"--set {text}: {value!r} is not a valid value") from None
-    return path.strip(), _number(parsed)
-
-
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-4 (no dot) as text; every user means the number.
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
+        raise UserError(f"{source}{shown(text)}: expected key.path=value, e.g. optimizer.lr=0.01")
+    return path.strip(), parse_value(value, f"{source}{path.strip()}={value}")
 
 
 def override(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -154,19 +149,19 @@ def override(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
                 node[part] = {"name": node[part]}
             node = node.setdefault(part, {})
         else:
-            raise UserError(f"{here}: nothing can be set inside a {type(node).__name__}")
+            raise UserError(f"nothing can be set inside a {type(node).__name__}", option=here, joint=": ")
     if isinstance(node, list):
         node[_index(node, last, path)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise UserError(f"{path}: nothing can be set inside a {type(node).__name__}")
+        raise UserError(f"nothing can be set inside a {type(node).__name__}", option=path, joint=": ")
     return data
 
 
 def _index(items: list, part: str, path: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise UserError(f"{path}: expected an item's number below {len(items)}")
+    if not re.fullmatch(r"[0-9]{1,9}", part) or int(part) >= len(items):
+        raise UserError(f"expected an item's number below {len(items)}", option=path, joint=": ")
     return int(part)
 
 
@@ -185,32 +180,27 @@ def validate(data: dict[str, Any]) -> Config:
 def _check_plain(value: Any, path: str, depth: int = 0) -> None:
     """Refuse what JSON and YAML can hold but no option means: dates, bytes, sets, NUL in a text, a 400-digit number."""
     if depth > DEPTH:
-        raise UserError(f"{path[:60]}...: nested too deeply")
+        raise UserError("nested too deeply", option=f"{path[:60]}...", joint=": ")
     if isinstance(value, dict):
         for key, item in value.items():
             here = f"{path}.{key}" if depth else str(key)
             if not isinstance(key, str) or not key.isprintable():
-                raise UserError(f"{path}: keys must be text, got {shown(key)}")
+                raise UserError(f"keys must be text, got {shown(key)}", option=path, joint=": ")
             _check_plain(item, here, depth + 1)
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             _check_plain(item, f"{path}.{i}", depth + 1)
     elif isinstance(value, str):
         if "\0" in value or value != value.encode(errors="replace").decode():
-            raise UserError(f"{path}: not a valid text, got {shown(value)}")
+            raise UserError(f"not a valid text, got {shown(value)}", option=path, joint=": ")
     elif isinstance(value, int) and abs(value) >= 2**63:
-        raise UserError(f"{path}: too large a number, got {shown(value)}")
+        raise UserError(f"too large a number, got {shown(value)}", option=path, joint=": ")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"expected a finite number, got {value}", option=path, joint=": ")
     elif value is not None and not isinstance(value, int | float):
-        raise UserError(f"{path}: expected a number, text, list or mapping, got {type(value).__name__}")
-
-
-def shown(value: Any) -> str:
-    """A value in a message: one line, not too long."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python does not print integers of more than 4,300 digits
-        return "a huge number"
-    return text if len(text) <= 100 else text[:97] + "..."
+        raise UserError(
+            f"expected a number, text, list or mapping, got {type(value).__name__}", option=path, joint=": "
+        )
 
 
 def check_options(
@@ -256,7 +246,9 @@ def _guarded(hint: Any) -> Any:
     if hint is inspect.Parameter.empty:
         return Any
     if hint in (int, float):
-        return Annotated[hint, BeforeValidator(_not_bool)]
+        return Annotated[hint, BeforeValidator(_number)]
+    if hint is bool:
+        return Flag
     members = tuple(m if m in (..., None) else _guarded(m) for m in get_args(hint) if not _is_tensor(m))
     if get_origin(hint) in (Union, UnionType):
         return Union[members]  # noqa: UP007 (built at run time)
@@ -267,18 +259,20 @@ def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(_describe(error.errors()[0], model, data, path)) from None
+        raise _described(error.errors()[0], model, data, path) from None
 
 
-def _describe(error: dict[str, Any], model: type[BaseModel], data: Any, path: str) -> str:
+def _described(error: dict[str, Any], model: type[BaseModel], data: Any, path: str) -> UserError:
     keys = _keys_in(data, error["loc"])
     where = ".".join([*filter(None, [path]), *map(str, keys)])
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key; {near_matches(keys[-1], _fields(model, keys[:-1]))}"
-    if error["type"] == "missing":
-        return f"{where}.{error['loc'][-1]}: missing" if where else f"{error['loc'][-1]}: missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message[0].lower()}{message[1:]}, got {shown(error['input'])}"
+        message = f"unknown key; {near_matches(keys[-1], _fields(model, keys[:-1]))}"
+    elif error["type"] == "missing":
+        where, message = ".".join(filter(None, [where, str(error["loc"][-1])])), "missing"
+    else:
+        reason = error["msg"].removeprefix("Value error, ")
+        message = f"{reason[0].lower()}{reason[1:]}, got {shown(error['input'])}"
+    return UserError(message, option=where, joint=": ")
 
 
 def _keys_in(data: Any, location: tuple) -> list[str | int]:

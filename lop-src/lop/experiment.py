@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,9 +61,11 @@ def build(config: Config) -> Experiment:
     seed = config.run.seed
     device = find_device(config.run.device)
     benchmark, given, section = BENCHMARKS[config.benchmark.name], config.benchmark.options, config.net
-    with blame("benchmark", given), memory_errors("ask for less data"):
+    if config.run.data_dir is not None and not Path(config.run.data_dir).expanduser().is_dir():
+        raise UserError(f"no such folder, {config.run.data_dir}", option="run.data_dir", joint=": ")
+    with blame("benchmark"), memory_errors("ask for less data"):
         stream = make_stream(config.benchmark.name, given, seed, config.run.data_dir, device)
-    with blame("net", section.options), memory_errors("make it smaller"):
+    with blame("net"), memory_errors("make it smaller"):
         net = NETS[section.name](stream.input_shape, stream.num_outputs, **section.options)
         require_weights_fit(net, device)
     control = benchmark.kind == "control"
@@ -73,16 +76,16 @@ def build(config: Config) -> Experiment:
     net.to(device)
     if threads := config.run.threads or default_threads(net):
         torch.set_num_threads(threads)
-    with blame("optimizer", config.optimizer.options):
+    with blame("optimizer"):
         options = {"seed": derive_seed(seed, "optimizer"), **config.optimizer.options}
         optimizer = get_optimizer(config.optimizer.name, net, **options)
     interventions = []
     for i, algo in enumerate(config.algos):
-        with blame(f"algos.{i}", algo.options):
+        with blame(f"algos.{i}"):
             interventions.append(INTERVENTIONS[algo.name](**algo.options))
     with blame("algos"):  # an intervention may not fit the net or the benchmark
         learner = benchmark.learner(net, optimizer, interventions, stream, seed)
-    with blame("metrics", config.metrics):
+    with blame("metrics"):
         dashboard = Dashboard(learner, **{"seed": derive_seed(seed, "metrics"), **config.metrics})
     recorder = benchmark.recorder(learner, stream, dashboard.settings.reference_size)
     return Experiment(config, stream, learner, dashboard, recorder)

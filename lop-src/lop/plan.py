@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import lop
 from lop.algos import INTERVENTIONS
 from lop.config import Config, Section, check_options, default_options, override, parse_override, read_file, validate
@@ -18,7 +16,8 @@ from lop.metrics import dashboard_options
 from lop.nets import NETS
 from lop.optimizers import optimizer_options
 from lop.training.benchmark import BENCHMARKS
-from lop.utils.errors import MissingDataError, UserError, lookup
+from lop.utils.documents import parse_value
+from lop.utils.errors import UserError, lookup, shown
 from lop.utils.place import kaggle_folder, place
 from lop.utils.registry import load_plugin
 
@@ -61,7 +60,7 @@ def _name(section: Any) -> str | None:
 
 def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
     """The optimizer section of the benchmark's config for this optimizer, or just its name."""
-    known = BENCHMARKS.get(benchmark) if benchmark else None
+    known = BENCHMARKS.get(benchmark) if isinstance(benchmark, str) else None
     if known is not None and known.configs is not None:
         for stem in (f"secondorder_{optimizer}", optimizer, f"{optimizer}_nosdp", known.plain, "bp"):
             for path in (known.configs / f"{stem}{suffix}" for suffix in (".json", ".yml")):
@@ -120,16 +119,14 @@ def _filled(path: str, part: Any, section: Section, defaults: dict[str, Any] | N
 
 
 @contextlib.contextmanager
-def blame(path: str, options: dict[str, Any] | None = None) -> Iterator[None]:
+def blame(path: str) -> Iterator[None]:
     """Say which section of the config a wrong value came from."""
     try:
         yield
-    except ValueError as error:
-        first = str(error).split(" ", 1)[0].rstrip(":")
-        text = f"{path}.{error}" if first in (options or {}) else f"{path}: {error}"
-        if isinstance(error, MissingDataError):
-            raise MissingDataError(text, error.dataset) from None
-        raise UserError(text) from None
+    except UserError as error:
+        raise error.within(path) from None
+    except ValueError as error:  # of torch or another library, whose words are its own
+        raise UserError(str(error), option=path, joint=": ") from None
 
 
 def plan(
@@ -154,6 +151,8 @@ def plan(
     """
     if config is None:
         optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
+    if not isinstance(baseline, bool):
+        raise UserError(f"expected true or false, got {shown(baseline)}", option="baseline", joint=": ")
     shared, given = by_path(settings), _overrides(overrides)
     own = {**shared, **({} if lr is None else {"optimizer.lr": lr}), **given}
     chosen = make_config(config, benchmark=benchmark, optimizer=optimizer, algos=_sections(algos), overrides=own)
@@ -180,12 +179,19 @@ def by_path(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _sections(algos: Sequence[str | dict[str, Any]] | str) -> list[dict[str, Any]] | None:
     if isinstance(algos, str):
-        algos = yaml.safe_load(algos) if algos.lstrip().startswith("[") else algos.split(",")
+        algos = parse_value(algos, "algos") if algos.lstrip()[:1] in ("[", "{") else algos.split(",")
+    if not isinstance(algos, list | tuple):
+        raise UserError(f"expected names or sections, got {shown(algos)}", option="algos", joint=": ")
     sections = [{"name": algo.strip()} if isinstance(algo, str) else algo for algo in algos if algo]
     return sections or None
 
 
 def _overrides(given: dict[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(given, str) and given.lstrip()[:1] == "{":
+        given = parse_value(given, "overrides")
     if isinstance(given, str):
-        return dict(parse_override(item) for item in re.split(r",\s*(?=[\w.]+=)", given) if item.strip())
+        items = [item for item in re.split(r",\s*(?=[\w.]+=)", given) if item.strip()]
+        return dict(parse_override(item, "overrides: ") for item in items)
+    if given is not None and not (isinstance(given, dict) and all(isinstance(path, str) for path in given)):
+        raise UserError(f"expected values by dotted path, got {shown(given)}", option="overrides", joint=": ")
     return dict(given or {})

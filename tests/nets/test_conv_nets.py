@@ -138,7 +138,7 @@ def test_resnet_layers_compute_what_they_say():
         ("resnet18", (64,), {}, "needs images"),
         ("convnet", (1, 8, 8), {}, "kernel_sizes .* leave nothing"),
         ("cnn", (3, 32, 32), {"channels": [8]}, "^kernel_sizes must have"),
-        ("cnn", (3, 32, 32), {"channels": [8, 0]}, "^channels must be"),
+        ("cnn", (3, 32, 32), {"channels": [8, 0]}, r"^channels\[1\] must be"),
         ("resnet18", (3, 32, 32), {"width": 0}, "^width must be"),
         ("resnet18", (3, 32, 32), {"blocks": []}, "^blocks must"),
         ("resnet18", (3, 32, 32), {"activation": "crelu"}, "^activation must"),

@@ -233,7 +233,7 @@ def test_normalised_rollouts_have_rewards_of_unit_scale_and_centred_observations
         ({"clip": 0.0}, "clip must be > 0"),
         ({"value_clip": 0.0}, "value_clip must be > 0"),
         ({"target_kl": -1.0}, "target_kl must be > 0"),
-        ({"standardise_over": "epoch"}, "standardise_over must be rollout or minibatch, got 'epoch'"),
+        ({"standardise_over": "epoch"}, "standardise_over must be one of rollout, minibatch, got 'epoch'"),
         ({"minibatches": 96, "standardise_over": "minibatch"}, "needs more than one step per minibatch"),
         ({"friction_low": 3.0}, "friction_low must be in"),
     ],

@@ -12,6 +12,7 @@ from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT_OR_ZERO, DECAY, SHARE, require, require_choice
 
 
 class MatureUnits:
@@ -67,14 +68,10 @@ class CBP(Intervention):
         decay: float = 0.99,
         accumulate: bool = True,
     ):
-        if not 0 <= replacement_rate <= 1:
-            raise UserError(f"replacement_rate must be in [0, 1], got {replacement_rate}")
-        if maturity_threshold < 0:
-            raise UserError(f"maturity_threshold must be >= 0, got {maturity_threshold}")
-        if util_type not in FACTORS:
-            raise UserError(f"util_type must be one of {', '.join(FACTORS)}, got {util_type!r}")
-        if not 0 <= decay < 1:
-            raise UserError(f"decay must be in [0, 1), got {decay}")
+        require(SHARE, replacement_rate=replacement_rate)
+        require(COUNT_OR_ZERO, maturity_threshold=maturity_threshold)
+        require_choice(tuple(FACTORS), util_type=util_type)
+        require(DECAY, decay=decay)
         self.replacement_rate, self.maturity_threshold = replacement_rate, maturity_threshold
         self.util_type, self.decay, self.accumulate = util_type, decay, accumulate
         self.steps = 0

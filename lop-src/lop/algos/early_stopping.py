@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lop.algos.base import Intervention, intervention
 from lop.utils.errors import UserError
+from lop.utils.ranges import require_choice
 
 
 @intervention("early_stopping")
@@ -21,8 +22,7 @@ class EarlyStopping(Intervention):
     """
 
     def __init__(self, *, metric: Literal["accuracy", "loss"] = "accuracy"):
-        if metric not in ("accuracy", "loss"):
-            raise UserError(f"metric must be accuracy or loss, got {metric!r}")
+        require_choice(("accuracy", "loss"), metric=metric)
         self.metric = metric
         self._score: float | None = None
         self._best: dict[str, Tensor] = {}
@@ -30,7 +30,7 @@ class EarlyStopping(Intervention):
     def attach(self, learner) -> None:
         super().attach(learner)
         if learner.loss == "mse" and self.metric == "accuracy":
-            raise UserError("metric must be loss for a regression benchmark, got 'accuracy'")
+            raise UserError("must be loss for a regression benchmark, got 'accuracy'", option="metric")
 
     def start_task(self, task) -> None:
         self._score, self._best = None, {}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Intervention, intervention
-from lop.utils.errors import UserError
+from lop.utils.ranges import DECAY, require
 
 
 @intervention("ema")
@@ -14,8 +14,7 @@ class EMA(Intervention):
     """Shadow weights w <- decay * w + (1 - decay) * p after every step; they start at p again with each task."""
 
     def __init__(self, *, decay: float = 0.999):
-        if not 0 <= decay < 1:
-            raise UserError(f"decay must be in [0, 1), got {decay}")
+        require(DECAY, decay=decay)
         self.decay = decay
 
     def attach(self, learner) -> None:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from lop.algos.base import Intervention, intervention
 from lop.algos.distance import half_squares
-from lop.algos.penalties import check_weight
 from lop.metrics.probing import probing
-from lop.utils.errors import UserError
+from lop.utils.ranges import AMOUNT, COUNT, require
 
 Labels = Tensor | Any
 """What a loss needs beside the outputs, a row per example: a tensor, or a NamedTuple of tensors."""
@@ -69,9 +68,8 @@ class EWC(Intervention):
     """
 
     def __init__(self, *, weight: float = 1.0, fisher: bool = True, samples: int = 512):
-        check_weight("weight", weight)
-        if samples < 1:
-            raise UserError(f"samples must be >= 1, got {samples}")
+        require(AMOUNT, weight=weight)
+        require(COUNT, samples=samples)
         self.weight, self.fisher, self.samples = weight, fisher, samples
 
     def attach(self, learner) -> None:
@@ -105,7 +103,7 @@ class L2InitEWC(EWC):
     """L2 Init and EWC together: 0.5 * l2_weight * sum (p - p0)^2 + EWC's penalty (Kumar et al. 2023)."""
 
     def __init__(self, *, l2_weight: float = 1e-3, weight: float = 1.0, fisher: bool = True, samples: int = 512):
-        check_weight("l2_weight", l2_weight)
+        require(AMOUNT, l2_weight=l2_weight)
         super().__init__(weight=weight, fisher=fisher, samples=samples)
         self.l2_weight = l2_weight
 

@@ -9,6 +9,7 @@ from lop.algos.base import intervention
 from lop.algos.sdp import Exponent, SpectralIntervention
 from lop.metrics.probing import probing
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, SHARE, require
 
 
 def alignment(gradient: Tensor, u: Tensor, vh: Tensor, rank: int) -> Tensor:
@@ -41,14 +42,10 @@ class GOSC(SpectralIntervention):
         interval: int | None = None,
         fade: float = 0.5,
     ):
-        for name, value in (("gamma_min", gamma_min), ("gamma_max", gamma_max)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{name} must be in [0, 1], got {value}")
+        require(SHARE, gamma_min=gamma_min, gamma_max=gamma_max)
         if gamma_min > gamma_max:
-            raise UserError(f"gamma_min must be <= gamma_max = {gamma_max}, got {gamma_min}")
-        for name, value in (("rank", rank), ("samples", samples)):
-            if value < 1:
-                raise UserError(f"{name} must be >= 1, got {value}")
+            raise UserError(f"must be <= gamma_max = {gamma_max}, got {gamma_min}", option="gamma_min")
+        require(COUNT, rank=rank, samples=samples)
         super().__init__(interval=interval, fade=fade)
         self.gamma_min, self.gamma_max, self.rank, self.samples = gamma_min, gamma_max, rank, samples
 

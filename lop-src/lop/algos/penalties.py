@@ -12,12 +12,7 @@ from torch import Tensor
 from lop.algos.base import Intervention, intervention
 from lop.algos.distance import absolutes, half_squares, huber
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
-from lop.utils.errors import UserError
-
-
-def check_weight(name: str, weight: float) -> None:
-    if not weight >= 0:
-        raise UserError(f"{name} must be >= 0, got {weight}")
+from lop.utils.ranges import AMOUNT, POSITIVE, require
 
 
 @intervention("l2")
@@ -25,7 +20,7 @@ class L2(Intervention):
     """Weight decay in the loss: 0.5 * weight * sum p^2."""
 
     def __init__(self, *, weight: float = 1e-4):
-        check_weight("weight", weight)
+        require(AMOUNT, weight=weight)
         self.weight = weight
 
     def attach(self, learner) -> None:
@@ -44,7 +39,7 @@ class InitPenalty(Intervention):
     """
 
     def __init__(self, *, weight: float = 1e-3, resample: bool = False):
-        check_weight("weight", weight)
+        require(AMOUNT, weight=weight)
         self.weight, self.resample = weight, resample
 
     def attach(self, learner) -> None:
@@ -97,8 +92,7 @@ class HuberInit(InitPenalty):
     """weight * sum huber(p - p0): quadratic up to `delta`, linear beyond."""
 
     def __init__(self, *, weight: float = 1e-3, delta: float = 1.0, resample: bool = False):
-        if not delta > 0:
-            raise UserError(f"delta must be > 0, got {delta}")
+        require(POSITIVE, delta=delta)
         super().__init__(weight=weight, resample=resample)
         self.delta = delta
 
@@ -111,7 +105,7 @@ class HybridInit(InitPenalty):
     """0.5 * weight * sum (p - p0)^2 + l1_weight * sum abs(p - p0)."""
 
     def __init__(self, *, weight: float = 1e-3, l1_weight: float = 1e-4, resample: bool = False):
-        check_weight("l1_weight", l1_weight)
+        require(AMOUNT, l1_weight=l1_weight)
         super().__init__(weight=weight, resample=resample)
         self.l1_weight = l1_weight
 

@@ -12,7 +12,7 @@ from lop.algos.randomness import generator_state, restore_generator
 from lop.algos.units import UnitReset, candidates, reset_units, resettable
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
-from lop.utils.errors import UserError
+from lop.utils.ranges import AMOUNT, COUNT, require, require_choice
 
 
 def dormant_units(features: Tensor, layer: HiddenLayer, threshold: float) -> Tensor:
@@ -39,12 +39,9 @@ class ReDo(Intervention):
         period: int = 1000,
         weights: Literal["fresh", "original"] = "fresh",
     ):
-        if threshold < 0:
-            raise UserError(f"threshold must be >= 0, got {threshold}")
-        if period < 1:
-            raise UserError(f"period must be >= 1, got {period}")
-        if weights not in ("fresh", "original"):
-            raise UserError(f"weights must be fresh or original, got {weights!r}")
+        require(AMOUNT, threshold=threshold)
+        require(COUNT, period=period)
+        require_choice(("fresh", "original"), weights=weights)
         self.threshold, self.period, self.weights, self.steps = threshold, period, weights, 0
 
     def attach(self, learner) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Intervention, intervention
-from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, SHARE, require
 
 Exponent = float | Callable[[Tensor, Tensor], Tensor]  # gamma, or (left, right singular vectors) -> one per value
 FLOOR = 1e-4  # singular values are clamped here, so that a null direction cannot blow up
@@ -48,10 +48,8 @@ class SpectralIntervention(Intervention):
     """
 
     def __init__(self, *, interval: int | None = None, fade: float = 0.5):
-        if interval is not None and interval < 1:
-            raise UserError(f"interval must be >= 1, got {interval}")
-        if not 0 <= fade <= 1:
-            raise UserError(f"fade must be in [0, 1], got {fade}")
+        require(COUNT, interval=interval)
+        require(SHARE, fade=fade)
         self.interval, self.fade, self.steps = interval, fade, 0
         self.last_condition_numbers: list[Tensor] = []
 
@@ -97,8 +95,7 @@ class SDP(SpectralIntervention):
     """Spectral diversity preservation with one exponent gamma for all singular values."""
 
     def __init__(self, *, gamma: float = 0.3, interval: int | None = None, fade: float = 0.5):
-        if not 0 <= gamma <= 1:
-            raise UserError(f"gamma must be in [0, 1], got {gamma}")
+        require(SHARE, gamma=gamma)
         super().__init__(interval=interval, fade=fade)
         self.gamma = gamma
 

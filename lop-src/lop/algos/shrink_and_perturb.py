@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lop.algos.base import Intervention, intervention
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
-from lop.utils.errors import UserError
+from lop.utils.ranges import AMOUNT, SHARE, require, require_choice
 
 
 @intervention("shrink_and_perturb")
@@ -30,15 +30,10 @@ class ShrinkAndPerturb(Intervention):
         noise_std: float = 1e-5,
         every: Literal["step", "task"] = "step",
     ):
-        if form not in ("init", "noise"):
-            raise UserError(f"form must be init or noise, got {form!r}")
-        if every not in ("step", "task"):
-            raise UserError(f"every must be step or task, got {every!r}")
-        if not 0 <= shrink <= 1:
-            raise UserError(f"shrink must be in [0, 1], got {shrink}")
-        for name, value in (("scale", scale), ("noise_std", noise_std)):
-            if not value >= 0:
-                raise UserError(f"{name} must be >= 0, got {value}")
+        require_choice(("init", "noise"), form=form)
+        require_choice(("step", "task"), every=every)
+        require(SHARE, shrink=shrink)
+        require(AMOUNT, scale=scale, noise_std=noise_std)
         self.form, self.shrink, self.scale, self.noise_std, self.every = form, shrink, scale, noise_std, every
 
     def attach(self, learner) -> None:

@@ -13,6 +13,7 @@ from lop.algos.silence import AdaptiveThreshold, LifetimeThreshold
 from lop.algos.units import UnitReset, candidates, reset_units, resettable
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, OPEN_SHARE, require, require_choice
 
 
 @intervention("snr")
@@ -42,18 +43,14 @@ class SNR(Intervention):
         max_time: int | None = None,
         refresh: int | None = None,
     ):
-        if threshold not in ("adaptive", "lifetime"):
-            raise UserError(f"threshold must be adaptive or lifetime, got {threshold!r}")
+        require_choice(("adaptive", "lifetime"), threshold=threshold)
         adaptive = threshold == "adaptive"
         max_time = (20_000 if adaptive else 500) if max_time is None else max_time
         refresh = (600 if adaptive else 100) if refresh is None else refresh
-        if not 0 < eta < 1:
-            raise UserError(f"eta must be in (0, 1), got {eta}")
-        for name, value in (("min_time", min_time), ("max_time", max_time), ("refresh", refresh)):
-            if value < 1:
-                raise UserError(f"{name} must be >= 1, got {value}")
+        require(OPEN_SHARE, eta=eta)
+        require(COUNT, min_time=min_time, max_time=max_time, refresh=refresh)
         if adaptive and min_time > max_time:
-            raise UserError(f"min_time must be <= max_time, got {min_time} > {max_time}")
+            raise UserError(f"must be <= max_time, got {min_time} > {max_time}", option="min_time")
         self._kind = AdaptiveThreshold if adaptive else LifetimeThreshold
         self._options = {"eta": eta, "max_time": max_time, "refresh": refresh}
         if adaptive:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lop.algos.base import Intervention, intervention
-from lop.utils.errors import UserError
+from lop.utils.errors import UserError, shown
+from lop.utils.ranges import POSITIVE, require
 
 
 @intervention("step_schedule")
@@ -16,9 +17,8 @@ class StepSchedule(Intervention):
     def __init__(self, *, milestones: list[int] = (60, 120, 160), factor: float = 0.2):
         milestones = list(milestones)
         if milestones != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
-            raise UserError(f"milestones must be increasing epochs >= 1, got {milestones}")
-        if not factor > 0:
-            raise UserError(f"factor must be > 0, got {factor}")
+            raise UserError(f"must be increasing epochs >= 1, got {shown(milestones)}", option="milestones")
+        require(POSITIVE, factor=factor)
         self.milestones, self.factor = milestones, factor
 
     def attach(self, learner) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT_OR_ZERO, SHARE, require
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,8 @@ class Augmentation:
     degrees: float = 15.0
 
     def __post_init__(self):
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"flip must be in [0, 1], got {self.flip}")
-        if self.padding < 0:
-            raise UserError(f"padding must be >= 0, got {self.padding}")
+        require(SHARE, flip=self.flip)
+        require(COUNT_OR_ZERO, padding=self.padding)
 
     def draw(self, count: int, generator: torch.Generator) -> Transforms:
         """Parameters for `count` images, on the generator's device."""

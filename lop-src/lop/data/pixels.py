@@ -1,6 +1,5 @@
 """From uint8 images to a net's inputs."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lop.utils.errors import UserError
+from lop.utils.ranges import FINITE, POSITIVE, require_all
 
 
 def scale(images: Tensor, mean: Tensor | float | None = None, std: Tensor | float = 1.0) -> Tensor:
@@ -38,11 +38,9 @@ def normaliser(
         return scale
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
-            raise UserError(f"{name} must have 1 number or {channels}, one per channel, got {list(values)}")
-        if not all(math.isfinite(value) for value in values):
-            raise UserError(f"{name} must be finite, got {list(values)}")
-    if min(std) <= 0:
-        raise UserError(f"std must be > 0, got {list(std)}")
+            raise UserError(f"must have 1 number or {channels}, one per channel, got {list(values)}", option=name)
+    require_all(FINITE, mean=mean)
+    require_all(POSITIVE, std=std)
     return partial(scale, mean=channel_values(tuple(mean), device), std=channel_values(tuple(std), device))
 
 

@@ -46,7 +46,9 @@ def own_path(name_or_path: str, verify: bool, names: dict) -> Path | None:
     if name_or_path in names or not (path.exists() or os.sep in name_or_path):
         return None
     if not path.exists():
-        raise UserError(f"dataset {name_or_path} does not exist: give a folder of images, or one of {', '.join(names)}")
+        raise UserError(
+            f"{name_or_path} does not exist: give a folder of images, or one of {', '.join(names)}", option="dataset"
+        )
     if verify:
-        raise UserError(f"verify must be false for your own images in {path}: no checksums were published for them")
+        raise UserError(f"must be false for your own images in {path}: no checksums were published", option="verify")
     return path

@@ -29,7 +29,7 @@ def find_spec(env_id: str):
             ) from error
     if name not in gymnasium.registry:
         known = [known for known in gymnasium.registry if "-v" in known]
-        raise UserError(f"env: unknown environment {env_id!r}; {near_matches(name, known)}")
+        raise UserError(f"unknown environment {env_id!r}; {near_matches(name, known)}", option="env", joint=": ")
     return gymnasium.registry[name]
 
 
@@ -46,9 +46,11 @@ def make_env(env_id: str, **options):
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         newest = gymnasium.envs.registration.find_highest_version(spec.namespace, spec.name)
         other = f", or choose {spec.name}-v{newest}" if newest is not None and newest != spec.version else ""
-        raise UserError(f"env: {env_id} needs what is not installed ({_reason(error)}); install it{other}") from error
+        raise UserError(
+            f"{env_id} needs what is not installed ({_reason(error)}); install it{other}", option="env", joint=": "
+        ) from error
     except Exception as error:  # whatever a constructor does
-        raise UserError(f"env: {env_id} cannot be made ({_reason(error)})") from error
+        raise UserError(f"{env_id} cannot be made ({_reason(error)})", option="env", joint=": ") from error
 
 
 def make_world(env_id: str, seed: int, num_envs: int, slippery: dict[str, Any] | None):
@@ -69,15 +71,25 @@ def require_continuous_control(env, env_id: str) -> None:
     """Raises UserError unless observations and actions are vectors of real numbers and MuJoCo simulates."""
     spaces = load_gymnasium().spaces
     if isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        raise UserError(f"env: {env_id} has discrete actions ({env.action_space}); choose one with continuous actions")
+        raise UserError(
+            f"{env_id} has discrete actions ({env.action_space}); choose one with continuous actions",
+            option="env",
+            joint=": ",
+        )
     for name, space in (("actions", env.action_space), ("observations", env.observation_space)):
         if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
             kind = f"{space.dtype} numbers of shape {space.shape}" if isinstance(space, spaces.Box) else str(space)
-            raise UserError(f"env: {env_id} has {name} that are not vectors of real numbers: {kind}")
+            raise UserError(
+                f"{env_id} has {name} that are not vectors of real numbers: {kind}", option="env", joint=": "
+            )
         if len(space.shape) != 1:
-            raise UserError(f"env: {env_id} has {name} of shape {space.shape}; they must be vectors")
+            raise UserError(
+                f"{env_id} has {name} of shape {space.shape}; they must be vectors", option="env", joint=": "
+            )
     if not (hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")):
-        raise UserError(f"env: {env_id} is not a MuJoCo environment, whose state a stopped run could keep")
+        raise UserError(
+            f"{env_id} is not a MuJoCo environment, whose state a stopped run could keep", option="env", joint=": "
+        )
 
 
 def _reason(error: Exception) -> str:

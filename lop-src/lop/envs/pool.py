@@ -38,7 +38,7 @@ class EnvPool:
         clip_actions: bool = True,
     ):
         if threads > num_envs:
-            raise UserError(f"env_threads must be <= num_envs = {num_envs}, got {threads}")
+            raise UserError(f"must be <= num_envs = {num_envs}, got {threads}", option="env_threads")
         self.envs = [make_world(env_id, seed, num_envs, slippery) for _ in range(num_envs)]
         first = self.envs[0]
         require_continuous_control(first, env_id)

@@ -58,7 +58,7 @@ class SlipperyFriction(gymnasium.Wrapper if gymnasium else object):
     ):
         super().__init__(env)
         if change_every < 1:
-            raise UserError(f"change_every must be >= 1, got {change_every}")
+            raise UserError(f"must be >= 1, got {change_every}", option="change_every")
         if not 0 < low <= high < math.inf:
             raise UserError(f"low and high must be 0 < low <= high, got {low} and {high}")
         self.change_every, self.low, self.high = change_every, low, high

@@ -4,12 +4,13 @@ import torch
 
 from lop.data.classes import rows_by_class
 from lop.data.image_task import ImageTask
-from lop.data.options import require_batch, require_positive
+from lop.data.options import require_batch
 from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 
@@ -39,7 +40,8 @@ class FivePlusOne(TaskStream):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ):
-        require_positive(
+        require(
+            COUNT,
             num_tasks=num_tasks,
             hard_classes=hard_classes,
             easy_classes=easy_classes,
@@ -52,7 +54,9 @@ class FivePlusOne(TaskStream):
         self.steps_per_task, self.batch_size = steps_per_task, batch_size
         needed = self._first_class(num_tasks)
         if needed > data.num_classes:
-            raise UserError(f"num_tasks needs {needed} classes, but {data.name} has {data.num_classes}: lower it")
+            raise UserError(
+                f"needs {needed} classes, but {data.name} has {data.num_classes}: lower it", option="num_tasks"
+            )
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
         self.data_description = f"{data.name} from {data.source}: {hard_classes} classes and {easy_classes} in turns"
         self.class_order = torch.randperm(data.num_classes, generator=make_generator(seed, "class order")).tolist()

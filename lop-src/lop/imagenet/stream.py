@@ -5,11 +5,12 @@ from torch import Tensor
 
 from lop.data.classes import load_classes
 from lop.data.image_task import ImageTask
-from lop.data.options import require_batch, require_positive
+from lop.data.options import require_batch
 from lop.data.pixels import resize_images, scale
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 
@@ -49,7 +50,8 @@ class ClassSubsets(TaskStream):
         train_per_class: int | None = None,
         resize: int | None = None,
     ):
-        require_positive(
+        require(
+            COUNT,
             num_tasks=num_tasks,
             epochs=epochs,
             batch_size=batch_size,
@@ -58,7 +60,9 @@ class ClassSubsets(TaskStream):
         )
         self._classes = load_classes(dataset, data_dir, verify)
         if not 2 <= classes_per_task <= self._classes.num_classes:
-            raise UserError(f"classes_per_task must be 2..{self._classes.num_classes}, got {classes_per_task}")
+            raise UserError(
+                f"must be 2..{self._classes.num_classes}, got {classes_per_task}", option="classes_per_task"
+            )
         self.seed, self.num_tasks, self.classes_per_task = seed, num_tasks, classes_per_task
         self.epochs, self.batch_size = epochs, batch_size
         self.train_per_class, self.resize = train_per_class, resize

@@ -8,12 +8,13 @@ from torch import Tensor
 from lop.data.augment import Augmentation
 from lop.data.classes import rows_by_class
 from lop.data.image_task import ImageTask
-from lop.data.options import require_batch, require_positive
+from lop.data.options import require_batch
 from lop.data.pixels import channel_values, scale
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
@@ -51,7 +52,8 @@ class IncrementalClasses(TaskStream):
         validation_per_class: int = 50,
         augment: bool = True,
     ):
-        require_positive(
+        require(
+            COUNT,
             num_tasks=num_tasks,
             classes_per_increment=classes_per_increment,
             epochs=epochs,
@@ -62,9 +64,11 @@ class IncrementalClasses(TaskStream):
         data = load_images(dataset, data_dir, verify)
         increments = data.num_classes // classes_per_increment
         if not increments:
-            raise UserError(f"classes_per_increment must be <= {data.num_classes} with {data.name}")
+            raise UserError(f"must be <= {data.num_classes} with {data.name}", option="classes_per_increment")
         if num_tasks is not None and num_tasks > increments:
-            raise UserError(f"num_tasks must be <= {increments}, all increments of {data.name}, got {num_tasks}")
+            raise UserError(
+                f"must be <= {increments}, all increments of {data.name}, got {num_tasks}", option="num_tasks"
+            )
         self.seed, self.num_tasks = seed, increments if num_tasks is None else num_tasks
         self.classes_per_increment = classes_per_increment
         self.epochs, self.batch_size = epochs, batch_size
@@ -86,8 +90,8 @@ class IncrementalClasses(TaskStream):
         for label, available in enumerate(rows_by_class(splits["train"][1], self.num_outputs)):
             if len(available) <= validation:
                 raise UserError(
-                    f"validation_per_class must be < the {len(available)} training images of class {label}, "
-                    f"got {validation}"
+                    f"must be < the {len(available)} training images of class {label}, got {validation}",
+                    option="validation_per_class",
                 )
             shuffled = available[torch.randperm(len(available), generator=generator)]
             rows["validation"].append(shuffled[:validation])

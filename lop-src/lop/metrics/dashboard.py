@@ -16,6 +16,7 @@ from lop.metrics.probing import probing
 from lop.metrics.reasons import Limited, Reason, UndefinedMetricError, explained
 from lop.metrics.registry import CORE, METRICS, Metric, metric_options, options_of
 from lop.utils.errors import UserError, lookup
+from lop.utils.ranges import COUNT, require, require_choice
 
 
 class Dashboard:
@@ -42,13 +43,10 @@ class Dashboard:
         seed: int = 0,
         **options: Any,
     ):
-        _check_at_least(1, reference_size=reference_size, ntk_size=ntk_size)
+        require(COUNT, reference_size=reference_size, ntk_size=ntk_size, eval_examples=eval_examples)
         if ntk_size > reference_size:
-            raise UserError(f"ntk_size must be <= reference_size ({reference_size}), got {ntk_size}")
-        if eval_examples is not None:
-            _check_at_least(1, eval_examples=eval_examples)
-        if ntk not in ("pseudo", "full"):
-            raise UserError(f"ntk must be 'pseudo' or 'full', got {ntk!r}")
+            raise UserError(f"must be <= reference_size ({reference_size}), got {ntk_size}", option="ntk_size")
+        require_choice(("pseudo", "full"), ntk=ntk)
         self.learner = learner
         self.settings = Settings(reference_size, ntk_size, ntk, eval_examples, seed)
         self.metrics = _chosen(extras)
@@ -155,7 +153,7 @@ def _chosen(extras: list[str]) -> list[Metric]:
         try:
             names += [name, *lookup(METRICS, name, "diagnostic").companions]
         except UserError as error:
-            raise UserError(f"extras: {error}") from None
+            raise error.within("extras") from None
     return [METRICS[name] for name in dict.fromkeys(names)]
 
 
@@ -174,9 +172,3 @@ def _flatten(value) -> Tensor:
     if isinstance(value, tuple):
         return torch.cat([precise(part).reshape(-1) for part in value])
     return precise(value).reshape(-1) if isinstance(value, Tensor) else torch.tensor([value], dtype=torch.float64)
-
-
-def _check_at_least(low: float, **options: float) -> None:
-    for name, value in options.items():
-        if value < low:
-            raise UserError(f"{name} must be >= {low}, got {value}")

@@ -1,6 +1,5 @@
 """Policy and value nets for continuous control, as one net that describes its hidden layers."""
 
-import math
 from dataclasses import replace
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.mlp import MLP
-from lop.utils.errors import UserError
+from lop.utils.ranges import FINITE, require
 
 POLICY_HEAD_GAIN = 0.01  # of orthogonal initialisation
 
@@ -52,8 +51,7 @@ class ActorCritic(Net):
         log_std: float = 0.0,
     ):
         super().__init__()
-        if not math.isfinite(log_std):
-            raise UserError(f"log_std must be finite, got {log_std}")
+        require(FINITE, log_std=log_std)
         options = {"hidden": hidden, "activation": activation, "layer_norm": layer_norm, "init": init}
         self.policy = MLP(input_shape, num_outputs, **options)
         self.value = MLP(input_shape, 1, **options)

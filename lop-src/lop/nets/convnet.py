@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from lop.nets.activations import expansion, make_activation
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, conv2d, linear
-from lop.utils.errors import UserError
+from lop.utils.errors import UserError, shown
+from lop.utils.ranges import COUNT, require_all
 
 
 @net("convnet")
@@ -33,12 +34,16 @@ class ConvNet(Net):
     ):
         super().__init__()
         if len(input_shape) != 3:
-            raise UserError(f"name: a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}")
+            raise UserError(
+                f"a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}",
+                option="name",
+                joint=": ",
+            )
         if len(kernel_sizes) != len(channels) or not channels:
-            raise UserError(f"kernel_sizes must have one entry per entry of channels, got {list(kernel_sizes)}")
-        for option, values in (("channels", channels), ("kernel_sizes", kernel_sizes), ("hidden", hidden)):
-            if any(value < 1 for value in values):
-                raise UserError(f"{option} must be >= 1, got {list(values)}")
+            raise UserError(
+                f"must have one entry per entry of channels, got {shown(list(kernel_sizes))}", option="kernel_sizes"
+            )
+        require_all(COUNT, channels=channels, kernel_sizes=kernel_sizes, hidden=hidden)
         wide = expansion(activation)
         body: list[nn.Module] = []
         rows: list[tuple[nn.Module, nn.Module | None, nn.Module, nn.Module | None]] = []
@@ -52,7 +57,9 @@ class ConvNet(Net):
         for width, kernel in zip(channels, kernel_sizes, strict=True):
             size = [(side - kernel + 1) // 2 for side in size]
             if min(size) < 1:
-                raise UserError(f"kernel_sizes {list(kernel_sizes)} leave nothing of images {tuple(input_shape)}")
+                raise UserError(
+                    f"{list(kernel_sizes)} leave nothing of images {tuple(input_shape)}", option="kernel_sizes"
+                )
             norm = nn.GroupNorm(1, width) if layer_norm else None
             add(conv2d(features, width, kernel, Init(init, activation)), norm, nn.MaxPool2d(2))
             features = width * wide

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lop.utils.errors import UserError
+from lop.utils.ranges import require_choice
 
 SCHEMES = ("kaiming_uniform", "kaiming_normal", "lecun_uniform", "xavier_uniform", "orthogonal", "torch_default")
 
@@ -27,8 +27,7 @@ class Init:
     gain: float | None = None
 
     def __post_init__(self):
-        if self.scheme not in SCHEMES:
-            raise UserError(f"init must be one of {', '.join(SCHEMES)}, got {self.scheme!r}")
+        require_choice(tuple(SCHEMES), init=self.scheme)
 
     def std(self, fan_in: int, fan_out: int) -> float:
         """Standard deviation of a weight whose entries are drawn independently of each other."""

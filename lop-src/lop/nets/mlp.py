@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lop.nets.activations import expansion, make_activation
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, linear
-from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require_all
 
 
 @net("mlp")
@@ -29,8 +29,7 @@ class MLP(Net):
         init: str = "kaiming_uniform",
     ):
         super().__init__()
-        if any(width < 1 for width in hidden):
-            raise UserError(f"hidden must hold widths >= 1, got {list(hidden)}")
+        require_all(COUNT, hidden=hidden)
         features, body, rows = math.prod(input_shape), [nn.Flatten()], []
         for width in hidden:
             incoming = linear(features, width, Init(init, activation))

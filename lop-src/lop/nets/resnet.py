@@ -9,6 +9,7 @@ from lop.nets.activations import expansion, make_activation
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, conv2d, linear
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require, require_all
 
 
 class BasicBlock(nn.Module):
@@ -59,13 +60,19 @@ class ResNet18(Net):
     ):
         super().__init__()
         if len(input_shape) != 3:
-            raise UserError(f"name: a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}")
-        if width < 1:
-            raise UserError(f"width must be >= 1, got {width}")
-        if not blocks or any(count < 1 for count in blocks):
-            raise UserError(f"blocks must hold numbers >= 1, got {list(blocks)}")
+            raise UserError(
+                f"a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}",
+                option="name",
+                joint=": ",
+            )
+        require(COUNT, width=width)
+        require_all(COUNT, blocks=blocks)
+        if not blocks:
+            raise UserError("must hold one number or more, got none", option="blocks")
         if expansion(activation) != 1:
-            raise UserError(f"activation must keep the number of channels in a residual net, got {activation!r}")
+            raise UserError(
+                f"must keep the number of channels in a residual net, got {activation!r}", option="activation"
+            )
         draw = Init(init, activation)
         self.stem = conv2d(input_shape[0], width, 3, draw, padding=1)
         self.stem_norm = nn.BatchNorm2d(width)

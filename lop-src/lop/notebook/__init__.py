@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from lop.config import Config, Section
+from lop.notebook.parameters import check_parameters
 from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, plan
 from lop.runner import RunResult, run
@@ -21,7 +22,17 @@ from lop.utils.errors import MissingDataError, UserError, lookup
 from lop.utils.files import disk_errors
 from lop.utils.place import kaggle_folder, place
 
-__all__ = ["bring_earlier", "describe", "load_all", "place", "plan", "run_all", "run_methods", "show"]
+__all__ = [
+    "bring_earlier",
+    "check_parameters",
+    "describe",
+    "load_all",
+    "place",
+    "plan",
+    "run_all",
+    "run_methods",
+    "show",
+]
 
 
 def describe(config: Config) -> str:

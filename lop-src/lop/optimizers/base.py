@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lop.optimizers.entry_age import EntryRule, forget_ages, rejuvenate, young_entries
 from lop.optimizers.multi_tensor import clip_by_global_norm, scratch_like
-from lop.optimizers.options import check_at_least, check_group
+from lop.optimizers.options import check_group, check_values
 from lop.optimizers.saving import SavedOptimizer
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
@@ -70,8 +70,7 @@ class ClosureOptimizer(SavedOptimizer):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
-        if max_grad_norm is not None:
-            check_at_least("max_grad_norm", max_grad_norm, 0, strict=True)
+        check_values({"max_grad_norm": max_grad_norm})
         self.model = model_or_params if isinstance(model_or_params, nn.Module) else None
         if self.needs_model and self.model is None:
             raise UserError(f"{type(self).__name__} needs the model: pass the net instead of its parameters")
@@ -143,12 +142,7 @@ class ClosureOptimizer(SavedOptimizer):
 
     @staticmethod
     def _gradients(loss: Tensor, inputs: Sequence, **options: bool) -> tuple[Tensor | None, ...]:
-        try:
-            return torch.autograd.grad(loss, inputs, allow_unused=True, **options)
-        except RuntimeError as error:
-            if "second time" in str(error):
-                raise UserError("closure must not call backward(): the graph of its loss is already freed") from error
-            raise
+        return torch.autograd.grad(loss, inputs, allow_unused=True, **options)
 
     def _clipped(self, params: Sequence[Tensor], grads: list[Tensor]) -> list[Tensor]:
         if self.max_grad_norm is None or not grads:

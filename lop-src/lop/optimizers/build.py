@@ -54,7 +54,7 @@ def get_optimizer(name: str, model_or_params: nn.Module | Iterable, **hyperparam
     options = optimizer_options(name)
     for key in hyperparameters:
         if key not in options:
-            raise UserError(f"{key} is not a hyperparameter of {name}: {near_matches(key, options)}")
+            raise UserError(f"is not a hyperparameter of {name}: {near_matches(key, options)}", option=key)
     if issubclass(cls, ClosureOptimizer):
         return cls(model_or_params, **hyperparameters)
     return AdaptedOptimizer(model_or_params, optimizer_class=cls, **hyperparameters)

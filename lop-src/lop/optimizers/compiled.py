@@ -45,4 +45,4 @@ def run_compiled(
         )
     except RuntimeError as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(f"compile does not work on this machine, set it to false: {reason}") from error
+        raise UserError(f"does not work on this machine, set it to false: {reason}", option="compile") from error

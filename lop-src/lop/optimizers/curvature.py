@@ -23,7 +23,7 @@ from lop.optimizers.multi_tensor import (
     random_signs,
     scratch_like,
 )
-from lop.optimizers.options import check_count
+from lop.optimizers.options import check_values
 from lop.utils.errors import UserError
 
 
@@ -88,8 +88,7 @@ class CurvatureOptimizer(ClosureOptimizer):
         max_grad_norm: float | None,
         seed: int,
     ):
-        check_count("n_samples", n_samples)
-        check_count("lazy_hessian", lazy_hessian)
+        check_values({"n_samples": n_samples, "lazy_hessian": lazy_hessian})
         self.n_samples = n_samples
         self.lazy_hessian = lazy_hessian
         self.compile = compile

@@ -20,8 +20,9 @@ from lop.optimizers.kfac_factors import (
     update_factors,
 )
 from lop.optimizers.kfac_layers import input_matrix, output_matrix, supported_layers, weight_uses
-from lop.optimizers.options import check_at_least, check_choice, check_count, check_decay
+from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
+from lop.utils.ranges import require_choice
 
 ADAPT_INTERVAL = 5
 ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19/20)^interval
@@ -67,11 +68,8 @@ class KFAC(ClosureOptimizer):
         max_grad_norm: float | None = 1.0,
         seed: int = 0,
     ):
-        check_at_least("damping", damping, 0, strict=True)
-        check_count("T_inv", T_inv)
-        check_count("T_cov", T_cov)
-        check_decay("alpha", alpha)
-        check_choice("damping_split", damping_split, get_args(DampingSplit))
+        check_values({"damping": damping, "T_inv": T_inv, "T_cov": T_cov, "alpha": alpha})
+        require_choice(get_args(DampingSplit), damping_split=damping_split)
         self.damping = damping
         self.damping_split = damping_split
         self.inverse_interval = T_inv

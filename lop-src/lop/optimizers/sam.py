@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.build import get_optimizer
-from lop.optimizers.options import check_at_least
+from lop.optimizers.options import check_values
 from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
@@ -39,7 +39,7 @@ class SAM(ClosureOptimizer):
         seed: int = 0,
     ):
 
-        check_at_least("rho", rho, 0)
+        check_values({"rho": rho})
         self.rho = rho
         if base_options is None:
             base_options = {"momentum": 0.9} if base == "sgd" else {}
@@ -48,7 +48,7 @@ class SAM(ClosureOptimizer):
             shared["weight_decay"] = weight_decay
         self.base = get_optimizer(base, model_or_params, **(shared | base_options))
         if not self.base.single_pass:
-            raise UserError(f"base must evaluate the loss once per step, which {base} does not")
+            raise UserError(f"must evaluate the loss once per step, which {base} does not", option="base")
         super().__init__(self.base.param_groups, {}, seed=seed)
         self.model = self.base.model
         self._share()
@@ -122,7 +122,7 @@ class ASAM(SAM):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
-        check_at_least("eta", eta, 0)
+        check_values({"eta": eta})
         self.eta = eta
         super().__init__(
             model_or_params,

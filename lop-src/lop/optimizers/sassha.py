@@ -11,7 +11,7 @@ from lop.optimizers.base import Closure
 from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, preconditioned, step_numbers
 from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
 from lop.optimizers.multi_tensor import Number, blocks, scale
-from lop.optimizers.options import check_at_least
+from lop.optimizers.options import check_values
 from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
 from lop.optimizers.schedules import Schedule, Shape
@@ -57,9 +57,9 @@ class Sassha(CurvatureOptimizer):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
-        check_at_least("rho", rho, 0)
+        check_values({"rho": rho})
         if compile and hessian_power_schedule != "constant":
-            raise UserError("compile needs hessian_power_schedule constant: the power is part of the compiled kernel")
+            raise UserError("needs hessian_power_schedule constant: the power is part of the kernel", option="compile")
         self.rho = rho
         self.adaptive = adaptive
         defaults = {

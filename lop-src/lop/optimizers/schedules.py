@@ -3,8 +3,9 @@
 import math
 from typing import Literal
 
-from lop.optimizers.options import check_at_least, check_choice, check_count
+from lop.optimizers.options import check_values
 from lop.utils.errors import UserError
+from lop.utils.ranges import require_choice
 
 Shape = Literal["constant", "linear", "cosine"]
 
@@ -17,15 +18,14 @@ class Schedule:
     """
 
     def __init__(self, name: str, first: float, shape: Shape, end: float | None, steps: int | None):
-        check_choice(f"{name}_schedule", shape, ("constant", "linear", "cosine"))
+        require_choice(("constant", "linear", "cosine"), **{f"{name}_schedule": shape})
+        check_values({f"{name}_end": end, "schedule_steps": steps})
         self.shape = shape
         self.end_multiple, self.steps = 1.0, 1
         if shape == "constant":
             return
         if end is None or steps is None or first == 0:
-            raise UserError(f"{name}_schedule {shape!r} needs {name} > 0, {name}_end and schedule_steps")
-        check_at_least(f"{name}_end", end, 0)
-        check_count("schedule_steps", steps)
+            raise UserError(f"{shape!r} needs {name} > 0, {name}_end and schedule_steps", option=f"{name}_schedule")
         self.end_multiple, self.steps = end / first, steps
 
     def __call__(self, step: int) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lop.optimizers.base import ClosureOptimizer
 from lop.optimizers.kfac_factors import fill_rows
-from lop.optimizers.options import check_count, check_decay
+from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
 
 
@@ -37,9 +37,7 @@ class Shampoo(ClosureOptimizer):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
-        check_count("update_freq", update_freq)
-        check_count("max_precond_dim", max_precond_dim, 0)
-        check_decay("precond_decay", precond_decay)
+        check_values({"update_freq": update_freq, "max_precond_dim": max_precond_dim, "precond_decay": precond_decay})
         self.update_freq = update_freq
         self.precond_decay = precond_decay
         self.max_precond_dim = max_precond_dim

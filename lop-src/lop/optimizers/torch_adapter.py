@@ -38,10 +38,8 @@ class AdaptedOptimizer(ClosureOptimizer):
         seed: int = 0,
         **hyperparameters: Any,
     ):
-        self._of_torch = optimizer_class.__module__.startswith("torch.")
-        # Adafactor's eps is a pair and another library's betas may be three, which they check themselves
-        pairs = ("betas",) if self._of_torch else ()
-        check_values({k: v for k, v in hyperparameters.items() if k in pairs or not isinstance(v, list | tuple)})
+        self._of_torch = optimizer_class.__module__.partition(".")[0] == "torch"
+        check_values(hyperparameters, foreign=not self._of_torch)
         super().__init__(model_or_params, {}, max_grad_norm=max_grad_norm, seed=seed)
         # None is torch's own default, which a config spells out
         chosen = any(hyperparameters.get(name) is not None for name in ("fused", "foreach"))
@@ -61,7 +59,7 @@ class AdaptedOptimizer(ClosureOptimizer):
         self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        check_values(param_group)
+        check_values(param_group, foreign=not self._of_torch)
         if hasattr(self, "base"):
             self.base.add_param_group(param_group)
         else:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from lop.data.image_task import ImageTask
-from lop.data.options import require_batch, require_positive
+from lop.data.options import require_batch
 from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 
@@ -71,9 +72,9 @@ class PermutedImages(TaskStream):
         data = load_images(dataset, data_dir, verify)
         available = len(data.splits["train"][1])
         examples = available if examples_per_task is None else examples_per_task
-        require_positive(num_tasks=num_tasks, epochs=epochs, batch_size=batch_size)
+        require(COUNT, num_tasks=num_tasks, epochs=epochs, batch_size=batch_size)
         if not 1 <= examples <= available:
-            raise UserError(f"examples_per_task must be 1..{available} with {data.name}, got {examples}")
+            raise UserError(f"must be 1..{available} with {data.name}, got {examples}", option="examples_per_task")
         require_batch(batch_size, examples)
         self.seed = seed
         self.num_tasks, self.epochs, self.batch_size = num_tasks, epochs, batch_size

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from lop.data.image_task import ImageTask
-from lop.data.options import require_batch, require_positive
+from lop.data.options import require_batch
 from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 
@@ -55,12 +56,12 @@ class RandomLabels(TaskStream):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ):
-        require_positive(num_tasks=num_tasks, num_examples=num_examples, epochs=epochs, batch_size=batch_size)
+        require(COUNT, num_tasks=num_tasks, num_examples=num_examples, epochs=epochs, batch_size=batch_size)
         require_batch(batch_size, num_examples)
         data = load_images(dataset, data_dir, verify)
         images, true_labels = data.splits["train"]
         if num_examples > len(images):
-            raise UserError(f"num_examples must be <= {len(images)} with {data.name}, got {num_examples}")
+            raise UserError(f"must be <= {len(images)} with {data.name}, got {num_examples}", option="num_examples")
         rows = torch.randperm(len(images), generator=make_generator(seed, "examples"))[:num_examples]
         self._images, self._true_labels = images[rows].to(device), true_labels[rows]
         self._normalise = normaliser(mean, std, data.image_shape[0], device)

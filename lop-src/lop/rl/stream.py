@@ -21,6 +21,7 @@ from lop.rl.recorder import PolicyRecorder
 from lop.rl.rollout import Rollouts
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import AMOUNT, COUNT, COUNT_OR_ZERO, POSITIVE, SHARE, require, require_choice
 from lop.utils.seeding import make_generator
 
 
@@ -139,34 +140,24 @@ class Control(TaskStream):
         normalise_rewards: bool = False,
     ):
         counts = {"num_tasks": num_tasks, "num_envs": num_envs, "env_threads": env_threads, "epochs": epochs}
-        for option, value in {**counts, "minibatches": minibatches, "friction_every": friction_every or 1}.items():
-            if value < 1:
-                raise UserError(f"{option} must be >= 1, got {value}")
-        for option, value in (("discount", discount), ("gae_lambda", gae_lambda)):
-            if not 0 <= value <= 1:
-                raise UserError(f"{option} must be in [0, 1], got {value}")
-        for option, value in (("value_weight", value_weight), ("entropy_weight", entropy_weight)):
-            if not 0 <= value < math.inf:
-                raise UserError(f"{option} must be >= 0, got {value}")
-        for option, value in (("clip", clip), ("value_clip", value_clip), ("target_kl", target_kl)):
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"{option} must be > 0, got {value}")
-        if time_limit is not None and time_limit < 0:
-            raise UserError(f"time_limit must be >= 0, got {time_limit}")
+        require(COUNT, **counts, minibatches=minibatches, friction_every=friction_every, rollout_steps=rollout_steps)
+        require(COUNT_OR_ZERO, time_limit=time_limit)
+        require(SHARE, discount=discount, gae_lambda=gae_lambda)
+        require(AMOUNT, value_weight=value_weight, entropy_weight=entropy_weight)
+        require(POSITIVE, clip=clip, value_clip=value_clip, target_kl=target_kl)
         if not 0 < friction_low <= friction_high < math.inf:
-            raise UserError(f"friction_low must be in (0, friction_high = {friction_high}], got {friction_low}")
-        if rollout_steps < 1 or rollout_steps % num_envs or rollout_steps % minibatches:
             raise UserError(
-                f"rollout_steps must be a multiple of num_envs = {num_envs} and minibatches = {minibatches}, "
-                f"got {rollout_steps}"
+                f"must be in (0, friction_high = {friction_high}], got {friction_low}", option="friction_low"
             )
-        if standardise_over not in ("rollout", "minibatch"):
-            raise UserError(f"standardise_over must be rollout or minibatch, got {standardise_over!r}")
+        if rollout_steps % num_envs or rollout_steps % minibatches:
+            multiple = f"a multiple of num_envs = {num_envs} and minibatches = {minibatches}"
+            raise UserError(f"must be {multiple}, got {rollout_steps}", option="rollout_steps")
+        require_choice(("rollout", "minibatch"), standardise_over=standardise_over)
         counted = minibatches if standardise_over == "minibatch" else 1
         if standardise_advantages and rollout_steps == counted:
-            raise UserError(f"standardise_advantages needs more than one step per {standardise_over}")
+            raise UserError(f"needs more than one step per {standardise_over}", option="standardise_advantages")
         if task_steps < rollout_steps:
-            raise UserError(f"task_steps must be >= rollout_steps = {rollout_steps}, got {task_steps}")
+            raise UserError(f"must be >= rollout_steps = {rollout_steps}, got {task_steps}", option="task_steps")
         self.seed, self.num_tasks, self.task_steps = seed, num_tasks, task_steps
         self.rollout_steps, self.epochs, self.minibatches = rollout_steps, epochs, minibatches
         self.discount, self.gae_lambda, self.clip = discount, gae_lambda, clip

@@ -7,12 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.data.options import require_batch, require_positive
+from lop.data.options import require_batch
 from lop.data.stream import Batch, Task, TaskStream
 from lop.nets.ltu import LTUNet
 from lop.slowly_changing_regression.fast import online_learner
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import make_generator
 
 EVALUATION_BATCH = 2000
@@ -75,10 +76,10 @@ class SlowlyChangingRegression(TaskStream):
         half_bias: bool = True,
         batch_size: int = 1,
     ):
-        require_positive(num_tasks=num_tasks, flip_every=flip_every, target_units=target_units, batch_size=batch_size)
+        require(COUNT, num_tasks=num_tasks, flip_every=flip_every, target_units=target_units, batch_size=batch_size)
         require_batch(batch_size, flip_every)
         if not 1 <= slow_bits <= num_inputs:
-            raise UserError(f"slow_bits must be 1..{num_inputs}, the number of inputs, got {slow_bits}")
+            raise UserError(f"must be 1..{num_inputs}, the number of inputs, got {slow_bits}", option="slow_bits")
         self.seed, self.num_tasks, self.flip_every = seed, num_tasks, flip_every
         self.flip, self.num_inputs, self.slow_bits = flip, num_inputs, slow_bits
         self.batch_size = batch_size

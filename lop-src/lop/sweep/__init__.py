@@ -34,6 +34,7 @@ from lop.plan import plan
 from lop.runs import read_status
 from lop.utils.errors import UserError, near_matches
 from lop.utils.files import disk_errors, write_text
+from lop.utils.ranges import COUNT, require
 
 PARAMETERS = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
 PARAMETERS += ("time_limit_hours",)
@@ -116,7 +117,8 @@ class Grid:
 
 def read_grid(path: str | Path) -> Grid:
     """The grid of a JSON or YAML file. Raises UserError for anything wrong in any cell, before one is run."""
-    return make_grid(**check_options("grid file", make_grid, read_file(path)))
+    data = read_file(path, "grid file", "grid, settings, ...")
+    return make_grid(**check_options("grid file", make_grid, data))
 
 
 def make_grid(
@@ -129,15 +131,14 @@ def make_grid(
     notebook: str | None = None,
 ) -> Grid:
     """Every combination of the values in `grid`, as jobs. threads: of torch, per process; see the module."""
-    if parallel < 1 or threads < 1:
-        raise UserError(f"parallel and threads must be >= 1, got {parallel} and {threads}")
+    require(COUNT, parallel=parallel, threads=threads)
     source = find_notebook(notebook)
     axes = {name: values for name, values in grid.items() if values}
     size = 1
     for values in axes.values():
         size *= len(values)
     if not axes or size > MOST_CELLS:
-        raise UserError(f"grid: expected 1..{MOST_CELLS} cells, got {size if axes else 0}")
+        raise UserError(f"expected 1..{MOST_CELLS} cells, got {size if axes else 0}", option="grid", joint=": ")
     jobs: dict[str, Job] = {}
     for values in itertools.product(*axes.values()):
         cell = {**(settings or {}), **dict(zip(axes, values, strict=True))}

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from lop.algos import Intervention
 from lop.data.stream import Task
+from lop.metrics.numerics import all_finite
 from lop.nets import FeatureRecorder, Net
 from lop.nets.init import initialise_
 from lop.optimizers import ClosureOptimizer
+from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
 LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
@@ -51,6 +53,7 @@ class Learner:
         self.hidden_layers = net.hidden_layers()
         self._loss_function = LOSSES[loss]
         self.task: Task | None = None
+        self._has_learned = False  # in this process; over all of a run the optimizer counts, until it forgets
         self._mask: Tensor | None = None
         self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
         self._penalties = self._overriding("penalty")
@@ -80,7 +83,9 @@ class Learner:
         return make_generator(self.seed, "algos", *keys, device=device or self.device)
 
     def learn(self, x: Tensor, y: Tensor) -> StepResult:
-        """One update on the batch (x, y)."""
+        """One update on the batch (x, y). Raises UserError when a run's very first one ruins finite weights."""
+        is_start = not self._has_learned and self.optimizer.steps == 0 and all_finite(self.net.parameters())
+        self._has_learned = True
         first: list[StepResult] = []
 
         def closure() -> Tensor:
@@ -102,7 +107,21 @@ class Learner:
             features = self._recorder.features if self._recorder else None
             for intervention in self._after_step:
                 intervention.after_step(features)
+        if is_start:
+            self._require_finite_start(first[0].loss)
         return first[0]
+
+    def _require_finite_start(self, loss: Tensor) -> None:
+        """A net that diverges later is data; a first update that cannot be made is a mistake in the options."""
+        if torch.isfinite(loss).all() and not all_finite(self.net.parameters()):
+            given = self.optimizer.param_groups[0]
+            settings = ", ".join(f"{name} = {given[name]}" for name in ("lr", "eps") if name in given)
+            raise UserError(
+                f"the run's first step made the weights NaN or inf ({settings}): choose other options of the "
+                "optimizer, or smaller weights in algos",
+                option="optimizer",
+                joint=": ",
+            )
 
     def loss_of(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Mean loss of the net's outputs, without penalties; outputs that the task does not use are masked."""
