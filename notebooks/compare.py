@@ -88,7 +88,7 @@ table = viz.summary_table(results, baseline=baseline)
 display(Markdown(viz.markdown_table(table)))
 
 # %% [markdown]
-# *plasticity* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap
+# *change* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap
 # interval over seeds; *worst* the worst task; *tasks* and *windows* say over which tasks, those that all runs have; a
 # cost with a ~ was not timed in one session under one load. The same for a paper:
 

@@ -70,10 +70,10 @@ show(viz.within_task, hard.online)
 show(summary, hard, baseline=methods[0])
 
 # %% [markdown]
-# *early* and *late*: the first and the last fifth of these tasks; *plasticity*: late minus early; *worst*: the worst
+# *early* and *late*: the first and the last fifth of these tasks; *change*: late minus early; *worst*: the worst
 # task; *final*: test accuracy after the last tasks; *seconds*: training per task, without the diagnostics; *cost*:
 # the same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
-# plasticity.
+# change.
 
 # %% [markdown]
 # ## Why: the diagnostics

@@ -69,10 +69,10 @@ show(viz.compare_optimizers, tasks, baselines=baseline)
 show(summary, results, baseline=methods[0])
 
 # %% [markdown]
-# *early* and *late*: the first and the last fifth of the tasks; *plasticity*: late minus early; *worst*: the worst
+# *early* and *late*: the first and the last fifth of the tasks; *change*: late minus early; *worst*: the worst
 # task; *final*: test accuracy after the last tasks; *seconds*: training per task, without the diagnostics; *cost*:
 # the same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
-# plasticity.
+# change.
 
 # %% [markdown]
 # ## Why: the diagnostics

@@ -162,7 +162,7 @@ show(viz.online_accuracy, everything.tasks, baselines=["adam"])
 show(summary, everything, baseline="adam")
 
 # %% [markdown]
-# *plasticity* is the online accuracy on the last fifth of the tasks minus that on the first, with a 95% bootstrap
+# *change* is the online accuracy on the last fifth of the tasks minus that on the first, with a 95% bootstrap
 # interval over the seeds; *final* the test accuracy after the last tasks; *seconds* the training time of a task, *cost*
 # the same as a multiple of Adam's.
 #

@@ -32,7 +32,7 @@ def test_comparison_puts_the_cost_next_to_the_result(two):
     assert list(table.index) == ["sgd", "sassha"]
     assert table.loc["sassha", "cost (sgd = 1)"] == "4.00"  # (5 - 1) / (2 - 1)
     assert table.loc["sassha", "change"] == pytest.approx(-0.1)
-    assert math.isclose(table.loc["sgd", "average"], 0.48)
+    assert math.isclose(table.loc["sgd", "mean"], 0.48)
 
 
 def test_comparison_names_what_was_reached():
@@ -42,9 +42,7 @@ def test_comparison_names_what_was_reached():
 
 def test_summary_is_rounded_and_drops_a_final_value_that_is_the_late_one(two):
     lines = summary(two).data.splitlines()
-    assert (
-        lines[0] == "| label | seeds | tasks | windows | average | worst | early | late | plasticity | seconds | cost |"
-    )
+    assert lines[0] == "| label | seeds | tasks | windows | mean | worst | early | late | change | seconds | cost |"
     assert "| sassha | 1 | 0-4 of 5 | early 0, late 4 | 0.780 | 0.700 | 0.800 | 0.700 | -0.100 | 4 | 4 |" in lines
     assert " final " in summary(Results(tasks=two.tasks.assign(test_acc_after=0.9), timing=two.timing)).data
 

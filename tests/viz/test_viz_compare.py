@@ -10,17 +10,17 @@ from lop.viz.diagnostics import short_label
 def test_scores_of_a_run(tasks):
     scores = run_scores(tasks, window=2).set_index("run")
     row = scores.loc["sassha-0"]  # 0.60, 0.59, ..., 0.55
-    assert row["average"] == pytest.approx(0.575)
+    assert row["mean"] == pytest.approx(0.575)
     assert row["early"] == pytest.approx(0.595)
     assert row["late"] == pytest.approx(0.555)
-    assert row["plasticity"] == pytest.approx(-0.04)
+    assert row["change"] == pytest.approx(-0.04)
     assert row["final"] == pytest.approx(0.605)  # test accuracy is 0.05 above
 
 
 def test_only_tasks_that_all_runs_have_are_compared(tasks):
     shorter = tasks[~((tasks["run"] == "sgd-1") & (tasks["task"] >= 3))]
     scores = run_scores(shorter, window=1).set_index("run")
-    assert scores.loc["sassha-0", "average"] == pytest.approx(0.59)
+    assert scores.loc["sassha-0", "mean"] == pytest.approx(0.59)
     assert scores.loc["sassha-0", "late"] == pytest.approx(0.58)
 
 

@@ -45,9 +45,9 @@ def test_summary_puts_performance_next_to_cost(results):
     table = summary_table(results, window=2)
     row = table.loc["sassha"]  # 0.60, 0.59, ..., 0.55, the other seed 0.02 above
     assert row["seeds"] == 2
-    assert row["average"] == pytest.approx(0.585)
+    assert row["mean"] == pytest.approx(0.585)
     assert row["worst"] == pytest.approx(0.56)
-    assert row["plasticity"] == pytest.approx(-0.04)
+    assert row["change"] == pytest.approx(-0.04)
     assert (row["low"], row["high"]) == (pytest.approx(-0.04), pytest.approx(-0.04))  # the same in both seeds
     assert row["cost"] == pytest.approx(2.5)
     assert table.loc["sgd", "cost"] == 1.0
@@ -165,11 +165,11 @@ def test_order_of_moves_lists_what_moved_earliest_first():
 
 
 def test_tables_in_markdown_and_latex(results):
-    table = summary_table(results, window=2)[["seeds", "average", "plasticity", "low", "high"]]
+    table = summary_table(results, window=2)[["seeds", "mean", "change", "low", "high"]]
     table.loc["sgd", ["low", "high"]] = np.nan
     table = table.rename(index={"sassha + sdp": "sassha_sdp"})
     lines = markdown_table(table).splitlines()
-    assert lines[0] == "| label | seeds | average | plasticity |"
+    assert lines[0] == "| label | seeds | mean | change |"
     assert "| sgd | 2 | 0.485 | -0.040 |" in lines
     assert "| sassha | 2 | 0.585 | -0.040 [-0.040, -0.040] |" in lines
     latex = latex_table(table)

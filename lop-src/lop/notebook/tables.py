@@ -51,9 +51,9 @@ def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
     tasks = prepared(results.tasks, ["task"])
     final = f"{final_measure(tasks)[1].lower()}, last tasks"
     whole = summary_table(results, baseline=baseline).loc[list(dict.fromkeys(tasks["label"]))]
-    names = {"average": "average", "early": "first tasks", "late": "last tasks", "plasticity": "change", "final": final}
+    names = {"mean": "mean", "early": "early", "late": "late", "change": "change", "final": final}
     table = whole[["tasks", "windows", *names]].rename(columns=names)
-    if table[final].equals(table["last tasks"]):  # nothing but online performance is measured here
+    if table[final].equals(table["late"]):  # nothing but online performance is measured here
         table = table.drop(columns=final)
     table["seconds per task"] = whole["seconds"]
     if "cost" in whole:

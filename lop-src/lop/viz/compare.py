@@ -39,11 +39,11 @@ def final_measure(tasks: pd.DataFrame) -> tuple[str, str]:
 
 
 def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
-    """One row per run: average, final, early and late performance over the tasks that all runs have.
+    """One row per run: mean, final, early and late performance over the tasks that all runs have.
 
     window: tasks at either end that count as early and late; default: a fifth of the tasks, at least one.
-    Columns: label, run, seed, average (online), final (see `final_measure`, mean of the last `window` tasks), early and
-    late (online, first and last `window` tasks), plasticity (late - early).
+    Columns: label, run, seed, mean (online), final (see `final_measure`, mean of the last `window` tasks), early and
+    late (online, first and last `window` tasks), change (late - early).
     """
     tasks = prepared(tasks, ["task"])
     column, final = performance(tasks)[0], final_measure(tasks)[0]
@@ -57,10 +57,10 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
             "label": label,
             "run": run,
             "seed": one["seed"].iloc[0],
-            "average": one[column].mean(),
+            "mean": one[column].mean(),
             "final": one[final].tail(window).mean(),
         }
-        rows.append(row | {"early": early, "late": late, "plasticity": late - early})
+        rows.append(row | {"early": early, "late": late, "change": late - early})
     return pd.DataFrame(rows)
 
 
@@ -111,7 +111,7 @@ def compare_optimizers(
     average, final, change = axes[0]
     for label, style in styles.items():
         one = scores[scores["label"] == label]
-        _dots(average, one["average"], places[label], style)
+        _dots(average, one["mean"], places[label], style)
         _dots(final, one["final"], places[label], style)
         means = one[["early", "late"]].mean()
         change.annotate(

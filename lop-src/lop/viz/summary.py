@@ -65,8 +65,8 @@ def summary_table(results: Results, *, baseline: str = "sgd", window: int | None
     """One row per label: performance and, next to it, what it cost.
 
     Columns: seeds (distinct ones; runs of one seed are averaged); tasks, windows: over which tasks, the same for all
-    labels, and which are early and late; average, final, early, late (means over seeds, as in `run_scores`); worst
-    (the worst task, mean over seeds; for losses the highest); plasticity = late - early with low, high (95% bootstrap
+    labels, and which are early and late; mean, final, early, late (means over seeds, as in `run_scores`); worst
+    (the worst task, mean over seeds; for losses the highest); change = late - early with low, high (95% bootstrap
     over seeds); seconds per task without diagnostics; cost, as a multiple of the baseline's where that label is there,
     and comparable, see `relative_cost`.
     """
@@ -80,18 +80,18 @@ def summary_table(results: Results, *, baseline: str = "sgd", window: int | None
     seconds = seconds_per_task(results.timing)
     rows = []
     for label, one in scores.groupby("label", sort=False):
-        change, low, high = bootstrap_mean(one["plasticity"])
+        change, low, high = bootstrap_mean(one["change"])
         row = {"label": label, "seeds": len(one), "tasks": spans[label], "windows": windows}
-        row |= {**one[["average", "final"]].mean(), "worst": worst[label].mean()}
-        row |= {**one[["early", "late"]].mean(), "plasticity": change, "low": low, "high": high}
+        row |= {**one[["mean", "final"]].mean(), "worst": worst[label].mean()}
+        row |= {**one[["early", "late"]].mean(), "change": change, "low": low, "high": high}
         rows.append(row | {"seconds": seconds[label]})
     table = pd.DataFrame(rows).set_index("label")
     if baseline in table.index:
         table = table.join(relative_cost(results.timing, baseline))
-    return table.sort_values("average", ascending=lower, kind="stable")
+    return table.sort_values("mean", ascending=lower, kind="stable")
 
 
-def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> pd.DataFrame:
+def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "mean") -> pd.DataFrame:
     """Performance over the values of a swept setting, one row per optimizer (with interventions) and value.
 
     values: the setting's value by run, e.g. `lop.notebook.tables.option(results.runs, "optimizer.lr")`. measure: a
@@ -110,7 +110,7 @@ def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = 
     return table.sort_values(["label", "value"], kind="stable").reset_index(drop=True)
 
 
-def best_runs(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "average") -> list[str]:
+def best_runs(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "mean") -> list[str]:
     """Names of the runs of every method with its best value of a swept setting (see `sensitivity_table`)."""
     plain = without(tasks, str(values.name)).drop(columns="lr", errors="ignore")
     column, _, _ = performance(prepared(plain, ["task"]))
@@ -178,11 +178,11 @@ def text_rows(table: pd.DataFrame, digits: int = 3) -> list[list[str]]:
         marks = ["" if known else "~" for known in table["comparable"]]
         table["cost"] = [mark + _text(cost, digits) for mark, cost in zip(marks, table["cost"], strict=True)]
         table = table.drop(columns="comparable")
-    if {"plasticity", "low", "high"} <= set(table.columns):
-        table["plasticity"] = table["plasticity"].map(lambda v: _text(v, digits, "+"))
+    if {"change", "low", "high"} <= set(table.columns):
+        table["change"] = table["change"].map(lambda v: _text(v, digits, "+"))
         intervals = [(_text(low, digits, "+"), _text(high, digits, "+")) for low, high in table[["low", "high"]].values]
         known = [f" [{low}, {high}]" if low != "-" else "" for low, high in intervals]
-        table["plasticity"] = [f"{value}{interval}" for value, interval in zip(table["plasticity"], known, strict=True)]
+        table["change"] = [f"{value}{interval}" for value, interval in zip(table["change"], known, strict=True)]
         table = table.drop(columns=["low", "high"])
     return [list(map(str, table.columns)), *[[_text(value, digits) for value in row] for row in table.values.tolist()]]
 

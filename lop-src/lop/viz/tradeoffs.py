@@ -42,7 +42,7 @@ def cost_and_result(results: Results, *, baseline: str = "sgd") -> Figure:
     for label, style in label_styles(tasks, [baseline]).items():
         one = scores[scores["label"] == label]
         marker = "o" if style["marker"] == "." else style["marker"]
-        for ax, measure in zip(axes[0], ("average", "late"), strict=True):
+        for ax, measure in zip(axes[0], ("mean", "late"), strict=True):
             error = one[measure].sem() if len(one) > 1 else None
             look = {"fmt": marker, "markersize": 8, "color": style["color"], "capsize": 3}
             look["label"] = label if known.loc[label, "comparable"] else f"{label} (~ timed apart)"
@@ -65,12 +65,12 @@ def sensitivity(
     values: pd.Series,
     *,
     setting: str = "step size",
-    measure: str = "average",
+    measure: str = "mean",
     baselines: Sequence[str] = (),
 ) -> Figure:
     """Performance over the values of a swept setting: one line per method, band of one standard error, log axis.
 
-    values: by run, see `sensitivity_table`, which raises the UserErrors. measure: average, final, early or late.
+    values: by run, see `sensitivity_table`, which raises the UserErrors. measure: mean, final, early or late.
     """
     table = sensitivity_table(tasks, values, measure=measure)
     _, name, fraction = performance(prepared(tasks, ["task"]))
