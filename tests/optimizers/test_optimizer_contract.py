@@ -188,6 +188,37 @@ def test_reset_entries_do_not_explode(name, lazy):
     assert 0 < moved < 30 * usual
 
 
+WITH_MOMENTS = {
+    "sgd": {"momentum": 0.9},
+    "adam": {},
+    "rmsprop": {},
+    "sassha": {},
+    "sophiah": {},
+    "shampoo": {},
+    "sam": {},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), WITH_MOMENTS.items())
+def test_fade_to_nothing_forgets_the_momentum(name, options):
+    """The next step is another one than that of a twin that was left alone."""
+    problem = Problem(name, **options)
+    problem.run(4)
+    twin = copy.deepcopy(problem)
+    problem.optimizer.fade(0.0)
+    problem.run(1), twin.run(1)
+    assert all(not torch.equal(a, b) for a, b in zip(problem.values(), twin.values(), strict=True))
+
+
+def test_fade_changes_nothing_without_moments():
+    problem = Problem("sgd")
+    problem.run(4)
+    twin = copy.deepcopy(problem)
+    problem.optimizer.fade(0.0)
+    problem.run(2), twin.run(2)
+    assert same(problem.values(), twin.values())
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_fade_halves_moments_and_training_goes_on(name):
     problem = Problem(name)
@@ -250,11 +281,15 @@ def test_batch_norm_statistics_see_the_first_pass_only(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_clips_to_the_global_gradient_norm(name):
-    """A limit far above the gradient changes nothing; a tiny one is obeyed by plain SGD exactly."""
+    """A limit far above the gradient changes nothing; one below it changes the steps, but for Rprop's: signs alone."""
     free, wide = Problem(name, max_grad_norm=None), Problem(name, max_grad_norm=1e30)
     free.run(3), wide.run(3)
     for a, b in zip(free.values(), wide.values(), strict=True):
         torch.testing.assert_close(a, b)
+    bitten = Problem(name, max_grad_norm=0.05)
+    bitten.run(3)
+    changed = [not torch.allclose(a, b, rtol=1e-6, atol=0) for a, b in zip(free.values(), bitten.values(), strict=True)]
+    assert all(changed) == (name != "rprop")
 
 
 @pytest.mark.parametrize("name", ALL)
