@@ -282,7 +282,7 @@ def test_batch_norm_statistics_see_the_first_pass_only(name):
 @pytest.mark.parametrize("name", ALL)
 def test_clips_to_the_global_gradient_norm(name):
     """A limit far above the gradient changes nothing; one below it changes the steps, but for Rprop's: signs alone."""
-    free, wide = Problem(name, max_grad_norm=None), Problem(name, max_grad_norm=1e30)
+    free, wide = Problem(name, max_grad_norm=None), Problem(name, max_grad_norm=1e12)
     free.run(3), wide.run(3)
     for a, b in zip(free.values(), wide.values(), strict=True):
         torch.testing.assert_close(a, b)
