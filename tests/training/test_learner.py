@@ -19,7 +19,7 @@ class Recording(Intervention):
         self.features = None
 
     def penalty(self):
-        return 0.5 * sum(p.square().sum() for p in self.learner.net.parameters())
+        return 0.5 * sum(p.square().sum() for p in self.host.net.parameters())
 
     def after_step(self, features):
         self.features = [f.clone() for f in features]

@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
+from lop.data.stream import Task
+from lop.nets import HiddenLayer, Net
+from lop.optimizers import ClosureOptimizer
 from lop.utils.registry import Registry
 
-if TYPE_CHECKING:  # interventions are handed the learner; they never build one
-    from lop.data.stream import Task
-    from lop.training.learner import Learner
+
+class Host(Protocol):
+    """What an intervention sees of the learner it belongs to.
+
+    loss: "cross_entropy" or "mse". hidden_layers: those of the net, in its order.
+    """
+
+    net: Net
+    optimizer: ClosureOptimizer
+    loss: str
+    hidden_layers: list[HiddenLayer]
+
+    @property
+    def device(self) -> torch.device:
+        """The net's."""
+
+    def make_generator(self, *purpose: str, device: torch.device | str | None = None) -> torch.Generator:
+        """Of its own for every purpose and for every one who asks, on the net's device unless another is given."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Outputs (batch, num_outputs) of the evaluation weights, in evaluation mode."""
+
+    def evaluation_parameters(self) -> dict[str, Tensor]:
+        """The weights to predict with where these are not the trained ones, by parameter name."""
+
+    def loss_of(self, outputs: Tensor, y: Any) -> Tensor:
+        """Mean loss of the net's outputs, without penalties."""
+
+    def labelled_batch(self, size: int) -> tuple[Tensor, Any]:
+        """About `size` training examples of the current task, with what `loss_of` needs beside the outputs."""
+
+    def restart(self, generator: torch.Generator) -> None:
+        """A newly drawn net, a forgotten optimizer, pristine interventions (the one that asks among them)."""
+
+    def weights_replaced(self, by: Intervention) -> None:
+        """An intervention has put other weights into the whole net: the others hear of it."""
+
+    def units_replaced(self, layer: HiddenLayer, mask: Tensor, by: Intervention) -> None:
+        """An intervention has given some units of a layer fresh weights: the others hear of it."""
 
 
 INTERVENTIONS: Registry[type[Intervention]] = Registry("intervention")
@@ -22,17 +62,23 @@ intervention = INTERVENTIONS.register
 class Intervention:
     """Every method is optional. Keyword-only, annotated constructor parameters are its options in a config.
 
-    Calls come in this order: `attach` once; per task `start_task`, per epoch `start_epoch`, per step `penalty`
-    (inside the closure, so once per forward pass) and `after_step`, then `end_epoch`, `hand_in` before the task's last
-    diagnostics and `end_task` after them. Interventions run in the order in which they are listed.
+    Calls come in this order: `attach` once and `restart`; per task `start_task`, per epoch `start_epoch`, per step
+    `penalty` (inside the closure, so once per forward pass) and `after_step`, then `end_epoch`, `hand_in` before the
+    task's last diagnostics and `end_task` after them. Interventions run in the order in which they are listed.
     """
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
-    learner: Learner
+    host: Host
 
-    def attach(self, learner: Learner) -> None:
-        """Sees the net's hidden layers and the optimizer; randomness comes from `learner.make_generator(*purpose)`."""
-        self.learner = learner
+    def attach(self, host: Host) -> None:
+        """Sees the net's hidden layers and the optimizer; randomness comes from `host.make_generator(*purpose)`."""
+        self.host = host
+
+    def restart(self) -> None:
+        """Everything gathered is as at the start, with the net as it is now; generators go on.
+
+        Called after `attach`, and whenever the host restarts: so this is where state is made.
+        """
 
     def start_task(self, task: Task) -> None:
         """Before the task's first diagnostics."""
@@ -52,6 +98,12 @@ class Intervention:
     def hand_in(self, task: Task) -> None:
         """After the task's last step and before its last diagnostics: put the weights in place that are its result."""
 
+    def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
+        """Another intervention gave these units fresh weights: what is known of them is of their predecessors.
+
+        layer: of `host.hidden_layers`. mask: bool (units,).
+        """
+
     def on_weights_replaced(self) -> None:
         """Another intervention has put other weights into the whole net."""
 
@@ -66,4 +118,4 @@ class Intervention:
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue from `state_dict()`, bit-identically. Called after `attach`."""
+        """Continue from `state_dict()`, bit-identically. Called after `attach` and `restart`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
-from lop.algos.units import UnitReset, reset_units, resettable
+from lop.algos.units import UnitReset, replace_units, resettable
 from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
@@ -44,6 +46,12 @@ class MatureUnits:
             self.growing.append([step + self.maturity_threshold + 1, number])
         return number
 
+    def count_anew(self, births: list[int], step: int) -> None:
+        """After others have replaced units. births: of all units; step: the last one."""
+        ripe = Counter(birth + self.maturity_threshold + 1 for birth in births)
+        self.mature = sum(number for due, number in ripe.items() if due <= step)
+        self.growing = [[due, ripe[due]] for due in sorted(ripe) if due > step]
+
 
 @intervention("cbp")
 class CBP(Intervention):
@@ -74,20 +82,29 @@ class CBP(Intervention):
         require(DECAY, decay=decay)
         self.replacement_rate, self.maturity_threshold = replacement_rate, maturity_threshold
         self.util_type, self.decay, self.accumulate = util_type, decay, accumulate
-        self.steps = 0
-        self.replaced = 0
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        layers = resettable(learner.hidden_layers)
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        layers = resettable(host.hidden_layers)
         if not layers:
             raise UserError("cbp: the net has no hidden layer whose units may be reset; remove it from algos")
         self._layers: list[HiddenLayer] = [layer for _, layer in layers]
+        self._generator = host.make_generator("cbp")
+        self._chances = host.make_generator("cbp", "chances", device="cpu")
+
+    def restart(self) -> None:
+        self.steps = self.replaced = 0
+        layers, device = resettable(self.host.hidden_layers), self.host.device
         self._statistics = UnitStatistics(layers, self.util_type, self.decay)
-        self._births = [torch.zeros(layer.units, dtype=torch.int64, device=learner.device) for layer in self._layers]
+        self._births = [torch.zeros(layer.units, dtype=torch.int64, device=device) for layer in self._layers]
         self._counts = [MatureUnits(layer.units, self.maturity_threshold) for layer in self._layers]
-        self._generator = learner.make_generator("cbp")
-        self._chances = learner.make_generator("cbp", "chances", device="cpu")
+
+    def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
+        if layer in self._layers:
+            i = self._layers.index(layer)
+            self._statistics.restart_where(i, mask)
+            self._births[i].masked_fill_(mask, self.steps)
+            self._counts[i].count_anew(self._births[i].tolist(), self.steps)
 
     def after_step(self, features: list[Tensor]) -> None:
         self.steps += 1
@@ -99,7 +116,7 @@ class CBP(Intervention):
             if number:
                 resets.append(self._replacement(i, number))
         if resets:
-            reset_units(self.learner.optimizer, resets)
+            replace_units(self, resets)
 
     @torch.no_grad()
     def _replacement(self, i: int, number: int) -> UnitReset:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.utils.errors import UserError
 from lop.utils.ranges import require_choice
 
@@ -24,22 +24,24 @@ class EarlyStopping(Intervention):
     def __init__(self, *, metric: Literal["accuracy", "loss"] = "accuracy"):
         require_choice(("accuracy", "loss"), metric=metric)
         self.metric = metric
+
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        if host.loss == "mse" and self.metric == "accuracy":
+            raise UserError("must be loss for a regression benchmark, got 'accuracy'", option="metric")
+
+    def restart(self) -> None:
         self._score: float | None = None
         self._best: dict[str, Tensor] = {}
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        if learner.loss == "mse" and self.metric == "accuracy":
-            raise UserError("must be loss for a regression benchmark, got 'accuracy'", option="metric")
-
     def start_task(self, task) -> None:
-        self._score, self._best = None, {}
+        self.restart()
 
     def end_epoch(self, task, epoch: int) -> None:
         score = self._validate(task)
         if self._score is None or score > self._score:
             self._score = score
-            scored = {**self.learner.net.state_dict(), **self.learner.evaluation_parameters()}
+            scored = {**self.host.net.state_dict(), **self.host.evaluation_parameters()}
             self._best = {name: value.detach().clone() for name, value in scored.items()}
 
     @torch.no_grad()
@@ -47,11 +49,11 @@ class EarlyStopping(Intervention):
         """Mean score over the validation split; higher is better. A NaN loss is the worst of all."""
         total, examples = 0.0, 0
         for x, y in task.evaluation("validation"):
-            outputs = self.learner.predict(x)
+            outputs = self.host.predict(x)
             if self.metric == "accuracy":
                 total += (outputs.argmax(1) == y).sum().item()
             else:
-                total -= self.learner.loss_of(outputs, y).item() * len(y)
+                total -= self.host.loss_of(outputs, y).item() * len(y)
             examples += len(y)
         if examples == 0:
             raise UserError("algos: early_stopping: this benchmark has no validation split; remove it from algos")
@@ -59,8 +61,8 @@ class EarlyStopping(Intervention):
 
     def hand_in(self, task) -> None:
         if self._best:
-            self.learner.net.load_state_dict(self._best)
-            self.learner.weights_replaced(by=self)
+            self.host.net.load_state_dict(self._best)
+            self.host.weights_replaced(by=self)
 
     def state_dict(self) -> dict:
         return {"score": self._score, "best": dict(self._best)}

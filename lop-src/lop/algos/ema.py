@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.utils.ranges import DECAY, require
 
 
@@ -17,9 +17,11 @@ class EMA(Intervention):
         require(DECAY, decay=decay)
         self.decay = decay
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._parameters = dict(learner.net.named_parameters())
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._parameters = dict(host.net.named_parameters())
+
+    def restart(self) -> None:
         self._shadow = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def start_task(self, task) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import half_squares
 from lop.metrics.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, require
@@ -20,23 +20,23 @@ CHUNK = 2**24  # numbers in the per-example gradients that are held at once
 
 
 class _Loss(nn.Module):
-    """The learner's loss as a module: parameters given to it reach the loss beyond the net's outputs, too."""
+    """The host's loss as a module: parameters given to it reach the loss beyond the net's outputs, too."""
 
-    def __init__(self, learner):
+    def __init__(self, host: Host):
         super().__init__()
-        self.net, self.loss_of = learner.net, learner.loss_of
+        self.net, self.loss_of = host.net, host.loss_of
 
     def forward(self, x: Tensor, y: Labels) -> Tensor:
         return self.loss_of(self.net(x), y)
 
 
-def fisher_diagonal(learner, x: Tensor, y: Labels) -> dict[str, Tensor]:
+def fisher_diagonal(host: Host, x: Tensor, y: Labels) -> dict[str, Tensor]:
     """Diagonal of the empirical Fisher information: mean over examples of the squared gradient of their loss.
 
     x, y: a batch with what its loss needs. Returns a tensor per trained parameter, by name. The net is in evaluation
     mode.
     """
-    module = _Loss(learner)
+    module = _Loss(host)
     parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
 
     def loss(parameters: dict[str, Tensor], x: Tensor, y: Labels) -> Tensor:
@@ -45,7 +45,7 @@ def fisher_diagonal(learner, x: Tensor, y: Labels) -> dict[str, Tensor]:
     gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
     size = max(1, CHUNK // sum(p.numel() for p in parameters.values()))
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    with probing(learner.net, learner.optimizer):
+    with probing(host.net, host.optimizer):
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
             for name, g in gradients(parameters, x[rows], _each(y, lambda t, rows=rows: t[rows])).items():
@@ -72,9 +72,11 @@ class EWC(Intervention):
         require(COUNT, samples=samples)
         self.weight, self.fisher, self.samples = weight, fisher, samples
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._parameters = {name: p for name, p in learner.net.named_parameters() if p.requires_grad}
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._parameters = {name: p for name, p in host.net.named_parameters() if p.requires_grad}
+
+    def restart(self) -> None:
         self._anchor: dict[str, Tensor] = {}
         self._fisher: dict[str, Tensor] = {}
 
@@ -87,7 +89,7 @@ class EWC(Intervention):
 
     def end_task(self, task) -> None:
         if self.fisher:
-            self._fisher = fisher_diagonal(self.learner, *self.learner.labelled_batch(self.samples))
+            self._fisher = fisher_diagonal(self.host, *self.host.labelled_batch(self.samples))
         self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def state_dict(self) -> dict:
@@ -107,8 +109,8 @@ class L2InitEWC(EWC):
         super().__init__(weight=weight, fisher=fisher, samples=samples)
         self.l2_weight = l2_weight
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
+    def restart(self) -> None:
+        super().restart()
         self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def penalty(self) -> Tensor:

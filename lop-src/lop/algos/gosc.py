@@ -62,8 +62,8 @@ class GOSC(SpectralIntervention):
     def _gradients(self) -> list[Tensor]:
         if not self._modules:  # a linear net
             return []
-        learner = self.learner
-        x, y = learner.labelled_batch(self.samples)
-        with probing(learner.net, learner.optimizer), torch.enable_grad():
-            loss = learner.loss_of(learner.net(x), y)
+        host = self.host
+        x, y = host.labelled_batch(self.samples)
+        with probing(host.net, host.optimizer), torch.enable_grad():
+            loss = host.loss_of(host.net(x), y)
             return list(torch.autograd.grad(loss, [module.weight for module in self._modules]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import absolutes, half_squares, huber
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
 from lop.utils.ranges import AMOUNT, POSITIVE, require
@@ -23,9 +23,9 @@ class L2(Intervention):
         require(AMOUNT, weight=weight)
         self.weight = weight
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._parameters = [p for p in host.net.parameters() if p.requires_grad]
 
     def penalty(self) -> Tensor:
         return self.weight * half_squares(self._parameters)
@@ -42,11 +42,13 @@ class InitPenalty(Intervention):
         require(AMOUNT, weight=weight)
         self.weight, self.resample = weight, resample
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._parameters = [p for p in host.net.parameters() if p.requires_grad]
+        self._generator = host.make_generator(type(self).__name__)
+
+    def restart(self) -> None:
         self._initial = [p.detach().clone() for p in self._parameters]
-        self._generator = learner.make_generator(type(self).__name__)
 
     def penalty(self) -> Tensor:
         return self.weight * self.distance(self._parameters, self._initial)
@@ -58,7 +60,7 @@ class InitPenalty(Intervention):
     @torch.no_grad()
     def after_step(self, features: list[Tensor] | None) -> None:
         if self.resample:
-            fresh = {id(p): value for p, value in fresh_net(self.learner.net, self._generator)}
+            fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
             for p, initial in zip(self._parameters, self._initial, strict=True):
                 initial.copy_(fresh[id(p)])
 

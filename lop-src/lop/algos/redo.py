@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
-from lop.algos.units import UnitReset, candidates, reset_units, resettable
+from lop.algos.units import UnitReset, candidates, replace_units, resettable
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.ranges import AMOUNT, COUNT, require, require_choice
@@ -42,12 +42,15 @@ class ReDo(Intervention):
         require(AMOUNT, threshold=threshold)
         require(COUNT, period=period)
         require_choice(("fresh", "original"), weights=weights)
-        self.threshold, self.period, self.weights, self.steps = threshold, period, weights, 0
+        self.threshold, self.period, self.weights = threshold, period, weights
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._layers = resettable(learner.hidden_layers)
-        self._generator = learner.make_generator("redo")
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._layers = resettable(host.hidden_layers)
+        self._generator = host.make_generator("redo")
+
+    def restart(self) -> None:
+        self.steps = 0
         self._original: list[dict[str, Tensor]] = []
         if self.weights == "original":
             self._original = [
@@ -67,7 +70,7 @@ class ReDo(Intervention):
             else:
                 incoming = fresh_parameters(layer.incoming, self._generator, units=len(units))
             resets.append(UnitReset(layer, units, incoming, chosen))
-        reset_units(self.learner.optimizer, resets)
+        replace_units(self, resets)
 
     def state_dict(self) -> dict:
         return {

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
 from lop.nets.init import initialise_
 
 
 class _BoundaryReset(Intervention):
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._generator = learner.make_generator(type(self).__name__)
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._generator = host.make_generator(type(self).__name__)
 
     def state_dict(self) -> dict:
         return {"generator": generator_state(self._generator)}
@@ -34,21 +34,23 @@ class HeadReset(_BoundaryReset):
 
     @torch.no_grad()
     def end_task(self, task) -> None:
-        for head in self.learner.net.output_layers():
+        for head in self.host.net.output_layers():
             initialise_(head, self._generator)
             for p in head.parameters():
                 if self.zero:
                     p.zero_()
-                self.learner.optimizer.reset_entries(p, _everything(p))
+                self.host.optimizer.reset_entries(p, _everything(p))
 
 
 @intervention("network_reset")
 class NetworkReset(_BoundaryReset):
-    """All parameters, running statistics and the optimizer's state start again: the retrained-network baseline."""
+    """Net, optimizer and interventions start again at each task's end: the retrained-network baseline.
+
+    What an intervention has gathered (an anchor, an average, ages) is of another net.
+    """
 
     def end_task(self, task) -> None:
-        initialise_(self.learner.net, self._generator)
-        self.learner.optimizer.forget()
+        self.host.restart(self._generator)
 
 
 def _everything(p: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.utils.ranges import COUNT, SHARE, require
 
 Exponent = float | Callable[[Tensor, Tensor], Tensor]  # gamma, or (left, right singular vectors) -> one per value
@@ -50,12 +50,15 @@ class SpectralIntervention(Intervention):
     def __init__(self, *, interval: int | None = None, fade: float = 0.5):
         require(COUNT, interval=interval)
         require(SHARE, fade=fade)
-        self.interval, self.fade, self.steps = interval, fade, 0
-        self.last_condition_numbers: list[Tensor] = []
+        self.interval, self.fade = interval, fade
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._modules = spectral_modules(learner.net)
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._modules = spectral_modules(host.net)
+
+    def restart(self) -> None:
+        self.steps = 0
+        self.last_condition_numbers: list[Tensor] = []
 
     def after_step(self, features) -> None:
         if self.interval is None:
@@ -76,7 +79,7 @@ class SpectralIntervention(Intervention):
             weight, condition = flatten_spectrum(module.weight, exponent)
             module.weight.copy_(weight)
             self.last_condition_numbers.append(condition)
-        self.learner.optimizer.fade(self.fade)
+        self.host.optimizer.fade(self.fade)
         return self.last_condition_numbers
 
     def exponents(self) -> list[Exponent]:

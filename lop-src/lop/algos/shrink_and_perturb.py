@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import fresh_net, generator_state, restore_generator
 from lop.utils.ranges import AMOUNT, SHARE, require, require_choice
 
@@ -36,10 +36,10 @@ class ShrinkAndPerturb(Intervention):
         require(AMOUNT, scale=scale, noise_std=noise_std)
         self.form, self.shrink, self.scale, self.noise_std, self.every = form, shrink, scale, noise_std, every
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._parameters = [p for p in learner.net.parameters() if p.requires_grad]
-        self._generator = learner.make_generator("shrink_and_perturb")
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._parameters = [p for p in host.net.parameters() if p.requires_grad]
+        self._generator = host.make_generator("shrink_and_perturb")
 
     def after_step(self, features: list[Tensor] | None) -> None:
         if self.every == "step":
@@ -53,7 +53,7 @@ class ShrinkAndPerturb(Intervention):
     def act(self) -> None:
         """Shrink and perturb all trained parameters now."""
         if self.form == "init":
-            pairs = fresh_net(self.learner.net, self._generator)
+            pairs = fresh_net(self.host.net, self._generator)
             parameters, noise, scale = [p for p, _ in pairs], [fresh for _, fresh in pairs], self.scale
         else:
             parameters, scale = self._parameters, self.noise_std

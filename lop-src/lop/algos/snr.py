@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import generator_state, restore_generator
 from lop.algos.silence import AdaptiveThreshold, LifetimeThreshold
-from lop.algos.units import UnitReset, candidates, reset_units, resettable
+from lop.algos.units import UnitReset, candidates, replace_units, resettable
+from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, OPEN_SHARE, require, require_choice
@@ -55,14 +56,21 @@ class SNR(Intervention):
         self._options = {"eta": eta, "max_time": max_time, "refresh": refresh}
         if adaptive:
             self._options["min_time"] = min_time
-        self.steps = 0
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._layers = resettable(learner.hidden_layers)
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._layers = resettable(host.hidden_layers)
         self._units = [layer.units for _, layer in self._layers]
-        self._generator = learner.make_generator("snr")
-        self._silence = self._kind(sum(self._units), learner.device, **self._options)
+        self._generator = host.make_generator("snr")
+
+    def restart(self) -> None:
+        self.steps = 0
+        self._silence = self._kind(sum(self._units), self.host.device, **self._options)
+
+    def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
+        masks = [mask if mine is layer else torch.zeros_like(mask[:1]).expand(mine.units) for _, mine in self._layers]
+        if masks:
+            self._silence.restart(torch.cat(masks))
 
     @torch.no_grad()
     def after_step(self, features: list[Tensor]) -> None:
@@ -78,7 +86,7 @@ class SNR(Intervention):
                 incoming = fresh_parameters(layer.incoming, self._generator, units=len(units))
                 resets.append(UnitReset(layer, units, incoming, chosen))
         if resets:
-            reset_units(self.learner.optimizer, resets)
+            replace_units(self, resets)
             self._silence.was_reset(overdue)
 
     def state_dict(self) -> dict:

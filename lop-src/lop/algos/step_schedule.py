@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lop.algos.base import Intervention, intervention
+from lop.algos.base import Host, Intervention, intervention
 from lop.utils.errors import UserError, shown
 from lop.utils.ranges import POSITIVE, require
 
@@ -21,9 +21,9 @@ class StepSchedule(Intervention):
         require(POSITIVE, factor=factor)
         self.milestones, self.factor = milestones, factor
 
-    def attach(self, learner) -> None:
-        super().attach(learner)
-        self._base = [group["lr"] for group in learner.optimizer.param_groups]
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        self._base = [group["lr"] for group in host.optimizer.param_groups]
 
     def start_task(self, task) -> None:
         self._set(0)
@@ -35,7 +35,7 @@ class StepSchedule(Intervention):
         self._set(0)
 
     def _set(self, passed: int) -> None:
-        for group, base in zip(self.learner.optimizer.param_groups, self._base, strict=True):
+        for group, base in zip(self.host.optimizer.param_groups, self._base, strict=True):
             group["lr"] = base * self.factor**passed
 
     def state_dict(self) -> dict:

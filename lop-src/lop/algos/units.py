@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lop.algos.base import Intervention
 from lop.nets import HiddenLayer
 
 
@@ -56,6 +57,13 @@ def reset_units(optimizer, resets: Sequence[UnitReset]) -> None:
         _renew_incoming(optimizer, reset)
     for reset in resets:
         _zero_outgoing(optimizer, reset)
+
+
+def replace_units(by: Intervention, resets: Sequence[UnitReset]) -> None:
+    """`reset_units` by an intervention: the others hear of it."""
+    reset_units(by.host.optimizer, resets)
+    for reset in resets:
+        by.host.units_replaced(reset.layer, _unit_mask(reset), by)
 
 
 def _hand_over_means(reset: UnitReset) -> None:

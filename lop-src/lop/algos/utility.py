@@ -118,6 +118,10 @@ class UnitStatistics:
         """Some units of layer i are new: age, utility and mean activation 0."""
         self._of(i).index_fill_(2, units, 0.0)
 
+    def restart_where(self, i: int, mask: Tensor) -> None:
+        """As `restart`, for a bool mask over the units of layer i."""
+        self._of(i).masked_fill_(mask, 0.0)
+
     def _of(self, i: int) -> Tensor:
         """(3, expansion, units), a view."""
         return self.running[:, self._parts[i]].view(3, self._layers[i].expansion, -1)

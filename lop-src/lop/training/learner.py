@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from lop.algos import Intervention
 from lop.data.stream import Task
 from lop.metrics.numerics import all_finite
-from lop.nets import FeatureRecorder, Net
+from lop.nets import FeatureRecorder, HiddenLayer, Net
 from lop.nets.init import initialise_
 from lop.optimizers import ClosureOptimizer
 from lop.utils.errors import UserError
@@ -62,7 +61,7 @@ class Learner:
         self._recorder = FeatureRecorder(self.hidden_layers) if self._needs_features else None
         for intervention in self.interventions:
             intervention.attach(self)
-        self._pristine = copy.deepcopy([i.state_dict() for i in self.interventions])
+            intervention.restart()
 
     def _overriding(self, method: str) -> list[Intervention]:
         base = getattr(Intervention, method)
@@ -166,6 +165,12 @@ class Learner:
             if intervention is not by:
                 intervention.on_weights_replaced()
 
+    def units_replaced(self, layer: HiddenLayer, mask: Tensor, by: Intervention) -> None:
+        """An intervention has given some units of a layer fresh weights: the others hear of it."""
+        for intervention in self.interventions:
+            if intervention is not by:
+                intervention.on_units_replaced(layer, mask)
+
     def set_task(self, task: Task) -> None:
         """Mask the outputs that the task does not use. `start_task` does it; a resume in mid-task calls it alone."""
         self.task, self._mask = task, None
@@ -195,8 +200,8 @@ class Learner:
         """A newly drawn net, an optimizer and interventions that have gathered nothing: the one meaning of reset."""
         initialise_(self.net, generator)
         self.optimizer.forget()
-        for intervention, state in zip(self.interventions, copy.deepcopy(self._pristine), strict=True):
-            intervention.load_state_dict(state)
+        for intervention in self.interventions:
+            intervention.restart()
 
     def start_epoch(self, task: Task, epoch: int) -> None:
         for intervention in self.interventions:
