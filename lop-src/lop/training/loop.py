@@ -131,11 +131,11 @@ class Loop:
         with self.clock.saving(self.position.total):
             shared = {"position": asdict(self.position), "stream": self.stream.state_dict()}
             for member in self.members:
-                member.save(shared)
+                member.save(shared, self.stream.fingerprint)
 
     def restore(self) -> None:
         """Go on from the members' checkpoints, where there are any; else start with empty tables."""
-        states = [member.restore() for member in self.members]
+        states = [member.restore(self.stream.fingerprint) for member in self.members]
         if (state := states[0]) is not None:
             self.position = Position(**state["position"])
             self.stream.load_state_dict(state["stream"])

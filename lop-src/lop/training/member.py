@@ -124,28 +124,30 @@ class Member:
             path.parent.mkdir(exist_ok=True)
             checkpoint.save(path, {"net": self.learner.net.state_dict()})
 
-    def save(self, shared: dict[str, Any]) -> None:
-        """Write the checkpoint: what is this member's own, and what the loop shares among all."""
-        self.folder.sync()
-        checkpoint.save(self.folder.checkpoint, {**shared, **self.state_dict()})
+    def save(self, shared: dict[str, Any], data: str) -> None:
+        """Write the checkpoint: what is this member's own, and what the loop shares among all.
 
-    def restore(self) -> dict[str, Any] | None:
+        data: the fingerprint of what is learned.
+        """
+        self.folder.save_checkpoint({**shared, **self.state_dict()}, data)
+
+    def restore(self, data: str) -> dict[str, Any] | None:
         """Go on from the checkpoint, and return it. None: there is none, and the tables are empty.
 
-        Raises UserError for a checkpoint of another experiment.
+        Raises UserError for a checkpoint of another experiment or of other data.
         """
-        path = self.folder.checkpoint
-        if not path.exists():
+        state = self.folder.load_checkpoint(data)
+        if state is None:
             self.folder.clear_tables()
             return None
-        state = checkpoint.load(path)
         try:
             self.load_state_dict(state)
         except UserError:
             raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-            raise UserError(f"{path}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
+            where = self.folder.checkpoint
+            raise UserError(f"{where}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
         return state
 
     def state_dict(self) -> dict[str, Any]:
