@@ -16,6 +16,7 @@ from lop.runs import RunFolder, load
 from lop.training.clock import Clock
 from lop.training.loop import Loop
 from lop.training.member import Member
+from lop.training.population import Population
 from lop.training.progress import Progress
 from lop.training.stopping import StopRequest
 from lop.utils.memory import memory_errors
@@ -43,14 +44,14 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
     """
     with RunFolder(config) as folder, _kept_threads():
         state = folder.status().get("state")
-        resumed = folder.has_checkpoint()
+        resumed = folder.checkpoint.exists()
         reason = None
         if state not in ("finished", "diverged") or not resumed:
             limit = config.run.time_limit_hours
             request = StopRequest(None if limit is None else limit * 3600)  # building the parts counts, too
             loop = make_loop(config, folder, request, progress, summaries)
             with request as stop, memory_errors(ADVICE):
-                state = loop.train()
+                (state,) = loop.train()
                 reason = stop.reason
         results = load(folder.path)
         return RunResult(folder.path, state, results.tasks, results.layers, results.online, resumed, reason)
@@ -71,7 +72,8 @@ def make_loop(
 ) -> Loop:
     """Everything that trains this config, where its folder's checkpoint says."""
     parts = build(config)
-    member = Member(config.run, folder, parts.learner, parts.dashboard, parts.recorder, summaries=summaries)
-    loop = Loop(parts.stream, parts.learner, [member], Clock(stop, config.run), progress)
+    measured = parts.stream, parts.learner, parts.dashboard, parts.recorder
+    member = Member(config.run, folder, *measured, summaries=summaries)
+    loop = Loop(Population([parts.learner]), [member], Clock(stop, config.run), progress)
     loop.restore()
     return loop

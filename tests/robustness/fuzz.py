@@ -8,15 +8,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import re
 import sys
 import tempfile
-import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,24 +24,22 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 from lop.algos import INTERVENTIONS
-from lop.config import Config, default_options, parse_override
+from lop.config import Config, default_options
 from lop.metrics import Dashboard
 from lop.metrics.registry import METRICS
 from lop.nets import NETS
 from lop.nets.activations import ACTIVATIONS
 from lop.nets.init import SCHEMES
-from lop.notebook import check_parameters
 from lop.optimizers import list_optimizers, optimizer_options
-from lop.plan import BENCHMARKS, make_config, plan
+from lop.plan import BENCHMARKS, make_config
 from lop.runner import run
-from lop.utils.errors import LONGEST, UserError
+from lop.utils.errors import UserError
 
-SECONDS = 30  # that a refusal may take on a loaded machine; an alias bomb or a FIFO would take for ever
 LOOKS = 6  # steps (in reinforcement learning: updates) that a run is left to make
 KEYS = re.compile(r"\b(benchmark|net|optimizer|algos|metrics|run|config)(\.\w|:)")
 
 numbers = st.one_of(
-    st.sampled_from([0, 1, 2, 3, -1, 0.0, 0.5, 1.0, -0.5, 1e-8, 1e-300, 1e30, 1e308, 2**31, 10**9, 10**18, 10**40]),
+    st.sampled_from([0, 1, 2, 3, -1, 0.0, 0.5, 1.0, -0.5, 1e-8, 1e-300, 1e30, 1e308, 10**9, 10**18, 10**40]),
     st.integers(-3, 12),
     st.floats(0, 2, allow_subnormal=False),
     st.sampled_from([float("nan"), float("inf"), -float("inf")]),
@@ -261,108 +256,8 @@ def fuzz(examples: int, seed: int, folder: Path, *, keep_going: bool = False) ->
                 counts["faults"] += 1
                 faults.setdefault(_kind(str(fault)), str(fault))
 
-    @hypothesis_seed(seed)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(handed_in(folder))
-    def other(handed) -> None:
-        try:
-            counts[try_handed_in(handed)] += 1
-        except FaultError as fault:
-            if not keep_going:
-                raise
-            counts["faults"] += 1
-            faults.setdefault(_kind(str(fault)), str(fault))
-
     one()
-    configs_refused = counts.pop("refused", 0)
-    other()
-    counts["handed in refused"], counts["refused"] = counts.pop("refused", 0), configs_refused
     return counts, list(faults.values())
-
-
-def bomb(levels: int, width: int) -> str:
-    """Aliases of aliases: width ** levels values in a few lines."""
-    lines = [f"a0: &a0 [{', '.join(['x'] * width)}]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * width)}]" for i in range(1, levels)]
-    return "\n".join(lines)
-
-
-pieces = st.sampled_from(
-    [
-        "\ufeff",
-        "net: mlp\n",
-        "net: cnn\n",
-        "optimizer: {name: sgd, lr: 1:30}\n",
-        "run: {seed: 010}\n",
-        "<<: *a\n",
-        "&a ",
-        "? [1]\n",
-        "1: 2\n",
-        "!!set {x}\n",
-        "\t",
-        "---\n",
-        "\x00",
-        "- ",
-        "*a0\n",
-        "benchmark: permuted_digits\n",
-        "yes: no\n",
-        '{"net": 1, "net": 2}',
-        '{"run": {"seed": 1e999}}',
-        "[" * 200,
-        "9" * 5000,
-        '"\\UFFFFFFFF"',
-        "x" * 2000,
-        "{a: .nan}",
-    ]
-) | st.builds(bomb, st.integers(1, 40), st.integers(1, 9))
-words_given = words | st.sampled_from(["[1", "maybe", "{a", "1:30", "/nonexistent", "sdp, ema", "a.b=1, c"])
-
-
-@st.composite
-def handed_in(draw, folder: Path) -> Callable[[], Any]:
-    """What a user hands in beside a whole config: a file, `--set`, the parameters of a notebook."""
-    kind = draw(st.sampled_from(["file", "set", "plan", "cells"]))
-    if kind == "file":
-        path = folder / f"handed{draw(st.sampled_from(['.yml', '.json']))}"
-        path.unlink(missing_ok=True)
-        if draw(st.integers(0, 9)) == 0:
-            os.mkfifo(path)
-        else:
-            path.write_bytes("".join(draw(st.lists(pieces, max_size=5))).encode(errors="replace"))
-        return lambda: make_config(path)
-    if kind == "set":
-        keys = ["optimizer.lr", "algos.\u00b2", "algos.0", "run.threads", "net"]
-        text = f"{draw(st.sampled_from(keys))}={draw(pieces)}"
-        return lambda: make_config(benchmark="permuted_digits", overrides=dict([parse_override(text)]))
-    names = ["algos", "baseline", "optimizer", "benchmark", "seed", "lr", "overrides", "config", "time_limit_hours"]
-    given = draw(st.dictionaries(st.sampled_from([*names, "optimiser", "extra"]), words_given | junk, max_size=3))
-    if kind == "plan":
-        return lambda: plan(**given)
-    own = "\n".join(f"{name} = None" for name in names)
-    return lambda: check_parameters([own, "# Parameters\n" + "\n".join(f"{k} = {v!r}" for k, v in given.items())])
-
-
-def try_handed_in(given: Callable[[], Any]) -> str:
-    """ "accepted" or "refused", in one line of bounded length and within seconds; else FaultError."""
-    started = time.monotonic()
-    try:
-        given()
-        result = "accepted"
-    except UserError as error:
-        result = "refused"
-        if len(str(error).splitlines()) != 1 or len(str(error)) > LONGEST:
-            raise FaultError(f"handed in: not one line: {str(error)!r}") from None
-    except Exception:
-        raise FaultError(f"handed in: {traceback.format_exc()}") from None
-    if time.monotonic() - started > SECONDS:
-        raise FaultError(f"handed in: took more than {SECONDS} s")
-    return result
 
 
 def _kind(fault: str) -> str:

@@ -77,7 +77,7 @@ def test_with_every_diagnostic(tmp_path, data_dir, monkeypatch):
 
 
 def test_a_net_that_is_reset_after_diverging(tmp_path, data_dir, monkeypatch):
-    overrides = {"optimizer.lr": 1e30, "run.on_divergence": "reset_network"}
+    overrides = {"optimizer.lr": 1e6, "run.on_divergence": "reset_network"}
     check(tmp_path, data_dir, monkeypatch, "permuted_digits", "sgd", ["l2_init"], overrides=overrides)
     events = next(tmp_path.glob("whole/permuted*/events.csv")).read_text()
     assert re.search(r"diverged,step \d+: non-finite loss", events)

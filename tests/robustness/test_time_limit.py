@@ -37,9 +37,9 @@ class Clock:
             self.saves.append(self.now)
             return write(member)
 
-        def slow_evaluation(loop, task):
+        def slow_evaluation(loop):
             self.now += evaluation
-            before(loop, task)
+            before(loop)
 
         monkeypatch.setattr(Learner, "learn", slow_step)
         monkeypatch.setattr(Member, "state_dict", slow_save)
@@ -161,7 +161,8 @@ def test_exit_statuses_and_last_words(main, arguments, capsys):
     assert "run the same command again to go on" in capsys.readouterr().out
     assert main(arguments()) == 0
     assert "finished: 2 tasks" in capsys.readouterr().out
-    assert main([*arguments(), "--set", "optimizer.lr=1e30", "--set", "run.on_divergence=stop"]) == 1
+    diverging = ("optimizer.lr=1e6", "net.activation=linear", "run.on_divergence=stop")
+    assert main([*arguments(), *(word for text in diverging for word in ("--set", text))]) == 1
     assert "diverged" in capsys.readouterr().out
 
 

@@ -56,7 +56,7 @@ class PolicyRecorder(OnlineRecorder):
         summary, bad = super().close_bin()
         updates, self._updates = self._updates, 0
         summary |= {**self.episodes.close_bin(), "policy_kl": self._policy_kl(self._snapshot(self._start["reference"]))}
-        self.performance = f"return {summary['return']:.1f}"
+        self.performance = "return", summary["return"]
         return summary, None if bad is None else updates  # which of the bin's updates it was is not looked for
 
     def close_task(self) -> dict[str, float]:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from lop.config import Run
-from lop.data.stream import Task
+from lop.data.stream import Task, TaskStream
 from lop.metrics import Dashboard, Reason, format_summary
 from lop.metrics.numerics import all_finite
 from lop.runs import RunFolder, checkpoint
@@ -28,13 +28,14 @@ class Member:
         self,
         run: Run,
         folder: RunFolder,
+        stream: TaskStream,
         learner: Learner,
         dashboard: Dashboard,
         recorder: OnlineRecorder,
         *,
         summaries: bool = True,
     ):
-        self.run, self.folder, self.learner = run, folder, learner
+        self.run, self.folder, self.stream, self.learner = run, folder, stream, learner
         self.dashboard, self.recorder, self.summaries = dashboard, recorder, summaries
         self._before: dict | None = None  # the current task's first diagnostics; None: it has not begun
         self._bin = self._restarts = 0
@@ -46,8 +47,10 @@ class Member:
         """Whether a task has begun and not ended."""
         return self._before is not None
 
-    def set_status(self, status: str, data: str, tasks_done: int) -> None:
-        self.folder.set_status(status, data=data, tasks_done=tasks_done)
+    def set_status(self, status: str, tasks_done: int) -> None:
+        """For whoever looks into the folder; kept as `status`."""
+        self.status = status
+        self.folder.set_status(status, data=self.stream.data_description, tasks_done=tasks_done)
 
     def begin(self, task: Task) -> None:
         """After the learner's own start of a task, or a resume in the middle of one."""
@@ -124,30 +127,28 @@ class Member:
             path.parent.mkdir(exist_ok=True)
             checkpoint.save(path, {"net": self.learner.net.state_dict()})
 
-    def save(self, shared: dict[str, Any], data: str) -> None:
-        """Write the checkpoint: what is this member's own, and what the loop shares among all.
+    def save(self, position: dict[str, int]) -> None:
+        """Write the checkpoint. position: where the loop is."""
+        self.folder.sync()
+        checkpoint.save(self.folder.checkpoint, {"position": position, **self.state_dict()})
 
-        data: the fingerprint of what is learned.
-        """
-        self.folder.save_checkpoint({**shared, **self.state_dict()}, data)
-
-    def restore(self, data: str) -> dict[str, Any] | None:
+    def restore(self) -> dict[str, Any] | None:
         """Go on from the checkpoint, and return it. None: there is none, and the tables are empty.
 
-        Raises UserError for a checkpoint of another experiment or of other data.
+        Raises UserError for a checkpoint of another experiment.
         """
-        state = self.folder.load_checkpoint(data)
-        if state is None:
+        path = self.folder.checkpoint
+        if not path.exists():
             self.folder.clear_tables()
             return None
+        state = checkpoint.load(path)
         try:
             self.load_state_dict(state)
         except UserError:
             raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-            where = self.folder.checkpoint
-            raise UserError(f"{where}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
+            raise UserError(f"{path}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
         return state
 
     def state_dict(self) -> dict[str, Any]:
@@ -156,6 +157,7 @@ class Member:
             "bin": self._bin,
             "restarts": self._restarts,
             "diverged_step": self._diverged_step,
+            "stream": self.stream.state_dict(),
             "learner": self.learner.state_dict(),
             "dashboard": self.dashboard.state_dict(),
             "recorder": self.recorder.state_dict(),
@@ -165,6 +167,7 @@ class Member:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._before, self._bin, self._restarts = state["before"], state["bin"], state["restarts"]
         self._diverged_step = state["diverged_step"]
+        self.stream.load_state_dict(state["stream"])
         self.learner.load_state_dict(state["learner"])
         self.dashboard.load_state_dict(state["dashboard"])
         self.recorder.load_state_dict(state["recorder"])

@@ -25,7 +25,7 @@ class OnlineRecorder:
         self._targets: list[Tensor] = []
         self._kept = torch.empty(0, 3, dtype=torch.float64)  # a resumed bin's steps: loss, correct, examples
         self._task = [0.0, 0, 0, 0]  # loss x steps, correct, examples, steps
-        self.performance = ""  # of the last bin, in a few words
+        self.performance = ("", math.nan)  # of the last bin: what is shown of it while the run goes on
 
     def start_task(self, task: Task) -> None:
         """Before a task's first diagnostics; a resume in mid-task does not call it."""
@@ -65,7 +65,7 @@ class OnlineRecorder:
         bad = (~rows[:, 0].isfinite()).nonzero()
         summary = self._summary(loss, correct, examples, len(rows))
         name = "accuracy" if self.classification else "loss"
-        self.performance = f"{name} {summary[name]:.3f}"
+        self.performance = name, summary[name]
         return summary, (int(bad[0]) if len(bad) else None)
 
     def close_task(self) -> dict[str, float]:

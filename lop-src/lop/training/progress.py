@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import sys
 import time
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -34,11 +37,16 @@ class Progress:
         self._display = self._bar = None
         self._line = ""
 
-    def update(self, task: int, num_tasks: int, step: int, steps: int, performance: str) -> None:
-        """task: the current one, from 0; step, steps: done and in all; performance: e.g. `accuracy 0.81`."""
+    def update(
+        self, task: int, num_tasks: int, step: int, steps: int, performance: Sequence[tuple[str, float]]
+    ) -> None:
+        """task: the current one, from 0; step, steps: done and in all.
+
+        performance: of each run that is trained, what is measured and its value.
+        """
         if self._first_step is None:
             self._first_step = step
-        note = f"task {min(task + 1, num_tasks)}/{num_tasks}, {performance}"
+        note = f"task {min(task + 1, num_tasks)}/{num_tasks}, {_in_words(performance)}"
         if in_notebook():
             self._line = self._meter(step, steps, note)
             if time.monotonic() - self._last >= NOTEBOOK_SECONDS:
@@ -74,6 +82,18 @@ class Progress:
             self._bar.close()
         if self._line:
             self._redraw()
+
+
+def _in_words(performance: Sequence[tuple[str, float]]) -> str:
+    """`accuracy 0.812`, and of several runs their number, mean and standard deviation."""
+    name, values = performance[0][0], [value for _, value in performance if math.isfinite(value)]
+    if len(performance) == 1:
+        return f"{name} {performance[0][1]:.3f}"
+    if not values:
+        return f"{len(performance)} runs, {name} nan"
+    spread = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    lost = f", {len(performance) - len(values)} without" if len(values) < len(performance) else ""
+    return f"{len(performance)} runs, {name} {statistics.fmean(values):.3f}{spread}{lost}"
 
 
 class _Text:
