@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()  # what cannot be printed is said here, not by the interpreter's end
+        return status
     except UserError as error:
         if options.debug:
             traceback.print_exc()
@@ -40,8 +42,31 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted: the last checkpoint is kept; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # as with `| head`: nobody reads what is printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print_nowhere()
         return RESUME_ME
+    except OSError as error:
+        if not output_fails():
+            raise
+        print_nowhere()
+        print(
+            f"error: standard output cannot be written ({error.strerror}); what is saved is kept: "
+            "make room, or print elsewhere, and run the same command again",
+            file=sys.stderr,
+        )
+        return USER_ERROR
+
+
+def output_fails() -> bool:
+    """Whether printing is what failed: it fails again."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -87,6 +87,11 @@ class Run(BaseModel):
     diagnostics: Flag = True
 
 
+def method_label(optimizer: str, algos: list[str]) -> str:
+    """For legends: `sassha + sdp`."""
+    return " + ".join([optimizer, *(name for name in algos if name != "bp")])
+
+
 class Config(BaseModel):
     """A whole run."""
 
@@ -101,15 +106,19 @@ class Config(BaseModel):
     @property
     def label(self) -> str:
         """For legends: `sassha + sdp`."""
-        return " + ".join([self.optimizer.name, *(algo.name for algo in self.algos if algo.name != "bp")])
+        return method_label(self.optimizer.name, [algo.name for algo in self.algos])
+
+    def experiment(self) -> dict[str, Any]:
+        """What tells one experiment from another: all but how and where to run it."""
+        data = self.model_dump(mode="json")
+        data["run"] = {key: data["run"][key] for key in ("seed", "on_divergence", "diagnostics")}
+        return data
 
     def run_name(self) -> str:
         """The run folder's name: the same for the same experiment, whatever else `run` says about how to run it."""
         if self.run.name:
             return self.run.name
-        data = self.model_dump(mode="json")
-        data["run"] = {key: data["run"][key] for key in ("seed", "on_divergence", "diagnostics")}
-        digest = hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(json.dumps(self.experiment(), sort_keys=True).encode(), digest_size=4).hexdigest()
         method = self.label.replace(" + ", "+").replace(":", "-")
         return f"{self.benchmark.name}-{method}-s{self.run.seed}-{digest}"
 

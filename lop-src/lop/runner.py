@@ -44,7 +44,7 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
     """
     with RunFolder(config) as folder, _kept_threads():
         state = folder.status().get("state")
-        resumed = folder.checkpoint.exists()
+        resumed = folder.has_checkpoint()
         reason = None
         if state not in ("finished", "diverged") or not resumed:
             limit = config.run.time_limit_hours

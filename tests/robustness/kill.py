@@ -169,10 +169,10 @@ def die_while_writing(number: int, stage: str) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def write_or_die(path: Path, write: Callable) -> None:
+    def write_or_die(path: Path, write: Callable, before_rename: Callable | None = None) -> None:
         left[0] -= 1
         if left[0] >= 0 or stage != "half written":
-            return write_atomic(path, write)
+            return write_atomic(path, write, before_rename)
 
         def half(file) -> None:
             write(file)

@@ -54,10 +54,10 @@ def test_any_failing_write_leaves_the_last_checkpoint(tmp_path, data_dir, whole,
     """From some moment on every write fails, the way the system reports it."""
     configuration = config(data_dir, tmp_path)
     real = {"open": open, "fsync": os.fsync, "replace": os.replace}[operation]
-    calls = {"left": 9}
+    calls = {"left": 25 if operation == "fsync" else 9}
 
     def failing(*args, **kwargs):
-        if operation == "open" and (args[1:] or ("r",))[0] == "r":
+        if operation == "open" and (args[1:] or ("r",))[0] in ("r", "rb"):
             return real(*args, **kwargs)
         calls["left"] -= 1
         if calls["left"] <= 0:
@@ -74,7 +74,7 @@ def test_any_failing_write_leaves_the_last_checkpoint(tmp_path, data_dir, whole,
     assert (FULL if number in (errno.ENOSPC, errno.EDQUOT) else "cannot be written") in message
     assert str(tmp_path) in message
     assert not list(tmp_path.rglob("*.tmp"))
-    checkpoint.load(next(tmp_path.rglob("checkpoint.pt")))
+    checkpoint.load(next(tmp_path.rglob("checkpoint*.pt")))
     check_nothing_lost(configuration, whole)
 
 
@@ -146,13 +146,13 @@ def test_data_that_vanishes_in_mid_run(tmp_path, data_dir):
     configuration = config(data_dir, tmp_path / "parts", "imagenet", **settings)
     away = tmp_path / "away"
 
-    def vanish(path, state, save=checkpoint.save):
-        save(path, state)
+    def vanish(path, state, previous=None, save=checkpoint.save):
+        save(path, state, previous)
         if path.name == "checkpoint.pt" and state["position"]["task"] == 2 and not away.exists():
             own.rename(away)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lop.training.member.checkpoint.save", vanish)
+        patch.setattr("lop.runs.folder.checkpoint.save", vanish)
         assert ".npy is missing" in refused(configuration)
     assert refused(configuration).startswith("benchmark.dataset ")  # still gone
     away.rename(own)
@@ -203,6 +203,8 @@ def damaged(tmp_path, data_dir, name: str, content: str | bytes) -> str:
     folder = run(configuration, summaries=False).folder
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if name == "checkpoint.pt":
+        (folder / "checkpoint.previous.pt").unlink()
     status = folder / "status.json"
     if name != "status.json":
         status.write_text(json.dumps({**json.loads(status.read_text()), "state": "running"}))
@@ -276,3 +278,35 @@ def test_starting_again_survives_a_kill_in_mid_move(tmp_path, data_dir, whole):
     kept = [path.name for path in result.folder.glob("old-*/*")]
     assert sorted(kept) == sorted(set(kept))
     assert {"checkpoint.pt", "tasks.csv", "config.json"} <= set(kept)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [[], ["--quiet"]])
+def test_standard_output_on_a_full_device(tmp_path, data_dir, whole, arguments):
+    """Both while summaries are printed and, with --quiet, when the last line is flushed: one line, nothing lost."""
+    configuration = config(data_dir, tmp_path / "results")
+    path = tmp_path / "config.json"
+    path.write_text(configuration.model_dump_json())
+    command = [sys.executable, str(Path(__file__).parents[2] / "lop-src" / "main.py"), "mnist", "-c", str(path)]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([*command, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    lines = [line for line in result.stderr.splitlines() if "error" in line.lower() or "Traceback" in line]
+    assert result.returncode == 2
+    assert len(lines) == 1, result.stderr
+    assert "standard output cannot be written (No space left on device)" in lines[0]
+    again = run(configuration, summaries=False)
+    assert micro.tables(again.folder) == micro.tables(whole.folder)
+
+
+def test_data_that_change_between_a_stop_and_the_next_start(tmp_path, data_dir):
+    own = tmp_path / "classes"
+    shutil.copytree(data_dir / "imagenet32" / "classes", own)
+    configuration = config(data_dir, tmp_path / "results", "imagenet", benchmark__dataset=str(own))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lop.training.stopping.StopRequest.due", lambda self: True)
+        assert run(configuration, summaries=False).status == "interrupted"
+    images = np.load(own / "0.npy")
+    np.save(own / "0.npy", 255 - images)
+    assert "the data set is not the one that this run began with" in refused(configuration)
+    np.save(own / "0.npy", images)
+    assert run(configuration, summaries=False).status == "finished"

@@ -95,10 +95,10 @@ def test_checkpoints_refuse_what_is_not_theirs_and_execute_nothing(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"checkpoint\.pt"):
             checkpoint.load(path)
-    torch.save({"format": 1, "evil": Hostile(tmp_path / "written")}, path)
-    with pytest.raises(UserError):
+    checkpoint.save(path, {"evil": Hostile(tmp_path / "written")})
+    with pytest.raises(UserError, match="not a checkpoint of this project"):
         checkpoint.load(path)
-    torch.save({"format": 99}, path)
+    checkpoint.save(path, {"format": 99})
     with pytest.raises(UserError, match="format 99"):
         checkpoint.load(path)
     assert not (tmp_path / "written").exists()
@@ -111,3 +111,67 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path):
         checkpoint.save(path, {"x": lambda: None})
     assert checkpoint.load(path)["x"] == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def write_runs(tmp_path, count=3):
+    for seed in range(count):
+        with RunFolder(make_config(tmp_path, seed=seed)) as folder:
+            folder.tables["tasks"].append([{"task": t, "x": seed + t / 10} for t in range(2)])
+            folder.tables["events"].append([{"task": 0, "detail": 'two\nlines, and a "quote"'}])
+            folder.set_status("finished")
+            yield folder.path
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x00\x00", b"\xff\xfe garbled \n\xff", b"task,x\n1,2,3\n", b"no line"])
+def test_an_empty_or_garbled_table_is_named_and_left_out(tmp_path, capsys, content):
+    first, *_ = write_runs(tmp_path)
+    (first / "tasks.csv").write_bytes(content)
+    results = load(tmp_path)
+    assert len(results.runs) == 3
+    assert len(results.tasks) == 4
+    assert list(results.skipped) == [str(first / "tasks.csv")]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(first / "tasks.csv") in line
+
+
+def test_what_is_not_a_runs_blocks_nothing(tmp_path, capsys):
+    first, second, _ = write_runs(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"name": "somebody else"}')
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_bytes(b"\xff{")
+    (first / "tasks.csv").unlink()
+    (first / "tasks.csv").mkdir()
+    (second / "status.json").write_text("[")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (second / "circle").symlink_to(second / "circle")
+    results = load(tmp_path)
+    assert len(results.runs) == 3
+    assert len(results.tasks) == 4
+    assert len(capsys.readouterr().err.splitlines()) == len(results.skipped) == 4
+    with pytest.raises(UserError, match="not the config of a run"):
+        load(tmp_path / "other")
+
+
+def test_of_a_torn_table_the_whole_rows_are_read(tmp_path):
+    first, *_ = write_runs(tmp_path, 1)
+    with open(first / "tasks.csv", "a") as file:
+        file.write("2,0.12")  # of 0.123456
+    with open(first / "events.csv", "a") as file:
+        file.write('1,"two\nli')
+    results = load(tmp_path)
+    assert results.tasks["x"].tolist() == [0.0, 0.1]
+    assert results.events["detail"].tolist() == ['two\nlines, and a "quote"']
+
+
+def test_rows_stay_with_their_runs_when_headers_differ(tmp_path):
+    for seed in range(4):
+        with RunFolder(make_config(tmp_path, seed=seed)) as folder:
+            extra = {"extra": 1.0} if seed % 2 else {}
+            folder.tables["tasks"].append([{"task": t, "x": 10.0 * seed + t, **extra} for t in range(seed + 1)])
+    tasks = load(tmp_path).tasks
+    assert (tasks["x"] // 10).tolist() == tasks["seed"].tolist()
+    assert tasks.groupby("run").size().sort_values().tolist() == [1, 2, 3, 4]
+    assert tasks["extra"].notna().tolist() == (tasks["seed"] % 2 == 1).tolist()
+    order = tasks["run"].drop_duplicates().tolist()
+    assert order == sorted(order)

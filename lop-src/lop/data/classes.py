@@ -22,6 +22,7 @@ class ClassImages(Protocol):
     num_classes: int
     image_shape: tuple[int, ...]
     source: str
+    fingerprint: str
 
     def load(self, class_id: int) -> dict[str, Tensor]: ...
 
@@ -37,6 +38,7 @@ class SortedImages:
     num_classes: int
     image_shape: tuple[int, ...]
     source: str
+    fingerprint: str
     rows: dict[str, tuple[Tensor, ...]]
     open: Callable[[], ImageData]
 
@@ -68,4 +70,4 @@ def load_classes(name_or_path: str, data_dir: str | os.PathLike | None = None, v
         opened = partial(load_images, name_or_path, data_dir, verify)
     else:
         opened = partial(_same, data)
-    return SortedImages(data.name, data.num_classes, data.image_shape, data.source, rows, opened)
+    return SortedImages(data.name, data.num_classes, data.image_shape, data.source, data.fingerprint, rows, opened)

@@ -1,5 +1,6 @@
 """Images in memory: what every source of images gives."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lop.utils.errors import UserError
 
 Split = tuple[Tensor, Tensor]
 MAX_CLASSES = 100_000  # a head has as many outputs: beyond it a label is damage
+SUMMED_BYTES, SAMPLED_IMAGES = 2**28, 500  # of a data set's fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,21 @@ class ImageData:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.splits["train"][0].shape[1:])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of shapes, labels, the sum of every image's bytes and a sample of whole images; where they lie is no part."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, (images, labels) in sorted(self.splits.items()):
+            digest.update(f"{name} {tuple(images.shape)}".encode())
+            digest.update(labels.numpy().tobytes())
+            rows = images[:: max(1, images.numel() // SUMMED_BYTES)].flatten(1)  # mapped files are not read whole
+            if rows.shape[1] % 8 == 0:
+                digest.update(rows.contiguous().view(torch.int64).sum(1).numpy().tobytes())
+            else:
+                digest.update(rows.sum(1).numpy().tobytes())
+            digest.update(images[:: max(1, len(images) // SAMPLED_IMAGES)].contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same on a device; training selects its batches there."""

@@ -1,5 +1,6 @@
 """Images as .npy files: four files for a data set, or one file per class."""
 
+import hashlib
 import os
 import tokenize
 import zipfile
@@ -70,6 +71,9 @@ def write_npy(path: Path, shape: tuple[int, ...], dtype: type, blocks: Iterable[
         os.fsync(file.fileno())
 
 
+SAMPLED_BYTES = 4096  # of three parts of a class file, for its fingerprint
+
+
 @dataclass(frozen=True)
 class ClassFiles:
     """A folder of `<class id>.npy` with ids 0..n-1, each (images, C, H, W); the last `test_images` are for testing.
@@ -86,6 +90,19 @@ class ClassFiles:
     @property
     def source(self) -> str:
         return str(self.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every file's size and of three parts of it: the files are too many to be read whole."""
+        digest = hashlib.blake2b(digest_size=16)
+        for class_id in range(self.num_classes):
+            with open(self.folder / f"{class_id}.npy", "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"{class_id} {size}".encode())
+                for start in (0, size // 2, max(0, size - SAMPLED_BYTES)):
+                    file.seek(start)
+                    digest.update(file.read(SAMPLED_BYTES))
+        return digest.hexdigest()
 
     def load(self, class_id: int) -> dict[str, Tensor]:
         """{"train": images, "test": images} of one class, uint8 or, where the file has them, float32 as stored."""

@@ -63,6 +63,13 @@ class TaskStream(ABC):
     total_steps: int | None = None  # of the whole run, in the tables' steps; None: it follows from the tasks
     data_description: str  # one line for people: which data, from where
 
+    data_fingerprint: str | None = None  # of the loaded data; None: they are generated
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the data from others: a checkpoint made from one data set does not go on with another."""
+        return self.data_fingerprint or self.data_description
+
     @abstractmethod
     def task(self, k: int) -> Task:
         """Task k, 0 <= k < num_tasks; the same whatever was asked before."""

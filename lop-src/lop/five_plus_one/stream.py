@@ -58,6 +58,7 @@ class FivePlusOne(TaskStream):
                 f"needs {needed} classes, but {data.name} has {data.num_classes}: lower it", option="num_tasks"
             )
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
+        self.data_fingerprint = data.fingerprint
         self.data_description = f"{data.name} from {data.source}: {hard_classes} classes and {easy_classes} in turns"
         self.class_order = torch.randperm(data.num_classes, generator=make_generator(seed, "class order")).tolist()
         self._rows = {s: rows_by_class(y, data.num_classes) for s, (_, y) in data.splits.items()}

@@ -70,6 +70,7 @@ class ClassSubsets(TaskStream):
         channels, *size = self._classes.image_shape
         self.input_shape = (channels, *(size if resize is None else (resize, resize)))
         self.num_outputs = classes_per_task
+        self.data_fingerprint = self._classes.fingerprint
         self.data_description = f"{self._classes.name} from {self._classes.source}: {classes_per_task} classes per task"
 
     def classes(self, k: int) -> list[int]:

@@ -73,6 +73,7 @@ class IncrementalClasses(TaskStream):
         self.classes_per_increment = classes_per_increment
         self.epochs, self.batch_size = epochs, batch_size
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
+        self.data_fingerprint = data.fingerprint
         self.data_description = f"{data.name} from {data.source}: {classes_per_increment} more classes per task"
         self.class_order = torch.randperm(data.num_classes, generator=make_generator(seed, "class order"))
         self._augment = Augmentation() if augment else None

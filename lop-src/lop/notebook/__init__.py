@@ -16,7 +16,7 @@ from lop.notebook.parameters import check_parameters
 from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, plan
 from lop.runner import RunResult, run
-from lop.runs import Results, load, read_status
+from lop.runs import Results, load, read_status, run_folder_of
 from lop.training.progress import Progress
 from lop.utils.errors import MissingDataError, UserError, lookup
 from lop.utils.files import disk_errors
@@ -72,7 +72,7 @@ def run_all(
                 break
             config = config.model_copy(deep=True)
             config.run.time_limit_hours = left
-        earlier = read_status(Path(config.run.results_dir) / config.run_name()).get("state")
+        earlier = read_status(run_folder_of(config)).get("state")
         if earlier in ("finished", "diverged") and config.run.resume != "never":
             print(f"{label}: {earlier} earlier, not trained again")
         results.append(run(config, Progress(label), summaries=summaries and i == 0))
@@ -90,7 +90,7 @@ def bring_earlier(config: Config, attached: Path) -> Path | None:
 
     Returns where it was found. `attached` is only read.
     """
-    target = Path(config.run.results_dir) / config.run_name()
+    target = run_folder_of(config)
     if target.exists():
         return None
     hits = [hit for depth in range(DEPTH) for hit in attached.glob("*/" * depth + config.run_name())]

@@ -81,6 +81,7 @@ class PermutedImages(TaskStream):
         self.permute_first, self.redraw = permute_first, redraw
         self._examples = examples
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
+        self.data_fingerprint = data.fingerprint
         self.data_description = f"{data.name} from {data.source}: {examples} training images per task"
         self._normalise = normaliser(mean, std, data.image_shape[0], device)
         self._splits = data.to(device).splits

@@ -69,6 +69,7 @@ class RandomLabels(TaskStream):
         self.seed, self.num_tasks = seed, num_tasks
         self.epochs, self.batch_size = epochs, batch_size
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
+        self.data_fingerprint = data.fingerprint
         self.data_description = f"{data.name} from {data.source}: {num_examples} images, {labels} labels"
 
     def _labels(self, k: int) -> Tensor:

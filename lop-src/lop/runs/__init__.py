@@ -1,7 +1,23 @@
 """The run folder: written by one run (`RunFolder`), read back from many at once (`load`)."""
 
-from lop.runs.folder import SCHEMA, RunFolder, read_config, read_status
+from lop.runs.checkpoint import DamagedCheckpointError
+from lop.runs.folder import SCHEMA, RunFolder, RunningElsewhereError, read_config, read_status
+from lop.runs.place import results_folder, run_folder_of
 from lop.runs.reading import Results, load
-from lop.runs.table import TABLES, Table
+from lop.runs.table import TABLES, Table, TableChangedError
 
-__all__ = ["SCHEMA", "TABLES", "Results", "RunFolder", "Table", "load", "read_config", "read_status"]
+__all__ = [
+    "SCHEMA",
+    "TABLES",
+    "DamagedCheckpointError",
+    "Results",
+    "RunFolder",
+    "RunningElsewhereError",
+    "Table",
+    "TableChangedError",
+    "load",
+    "read_config",
+    "read_status",
+    "results_folder",
+    "run_folder_of",
+]

@@ -12,6 +12,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lop.config import Config
+from lop.runs import checkpoint
+from lop.runs.place import CHECKPOINTS, LOCK, claim, clean, own_files, run_folder_of, set_aside
 from lop.runs.table import TABLES, Table
 from lop.utils.errors import UserError
 from lop.utils.files import disk_errors, write_text
@@ -19,29 +21,31 @@ from lop.utils.files import disk_errors, write_text
 SCHEMA = 1
 
 
+class RunningElsewhereError(UserError):
+    """Another process holds the run folder."""
+
+
 class RunFolder:
     """One run's folder, locked for one process while it is open (a context manager).
 
-    Raises UserError when another process holds it, when it cannot be written, or when it holds another
-    experiment or another schema version.
+    Raises RunningElsewhereError when another process holds it; UserError when it cannot be written, is not a run's, or
+    holds another experiment or another schema version.
     """
 
     def __init__(self, config: Config):
         self.config = config
-        self.path = Path(config.run.results_dir) / config.run_name()
+        self.path = run_folder_of(config)
         self.tables = {name: Table(self.path / f"{name}.csv") for name in TABLES}
-        self.checkpoint = self.path / "checkpoint.pt"
-        self.figures = self.path / "figures"
-        self._lock = FileLock(self.path / ".lock", timeout=0)
+        self.checkpoint, self.previous_checkpoint = (self.path / name for name in CHECKPOINTS)
+        self._lock = FileLock(self.path / LOCK, timeout=0)
 
     def __enter__(self) -> RunFolder:
-        with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+        claim(self.path)
         try:
             with disk_errors(self.path):
                 self._lock.acquire()
         except Timeout:
-            raise UserError(
+            raise RunningElsewhereError(
                 f"{self.path}: another process is running here; wait for it or choose another run.name"
             ) from None
         except NotImplementedError:  # flock, on some network file systems
@@ -57,15 +61,18 @@ class RunFolder:
         self._lock.release()
 
     def _prepare(self) -> None:
-        for left_by_a_kill in self.path.rglob("*.tmp"):
-            left_by_a_kill.unlink(missing_ok=True)
-        resume, exists = self.config.run.resume, self.checkpoint.exists()
-        if resume == "require" and not exists:
+        clean(self.path)
+        resume, has_config = self.config.run.resume, (self.path / "config.json").exists()
+        if resume == "require" and not self.has_checkpoint():
             raise UserError(f"{self.path}: nothing to resume; run without run.resume=require")
-        if resume == "never" and (self.path / "config.json").exists():
-            self._set_aside()
-        elif (self.path / "config.json").exists():
+        if resume == "never" and own_files(self.path):
+            set_aside(self.path)
+        elif has_config:
             self._check_same_experiment()
+        elif self.has_checkpoint():
+            self._check_made_from(self._load_checkpoint())
+        elif self.status().get("state") in ("finished", "diverged"):
+            raise UserError(f"{self.path}: config.json is gone, and nothing says what was run; set run.resume=never")
         write_text(self.path / "config.json", self.config.model_dump_json(indent=2) + "\n")
         write_text(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
@@ -78,22 +85,48 @@ class RunFolder:
                 "go on with that version, or set run.resume=never to start again"
             )
         old = read_config(self.path)
-        named, old.run.name, new = self.config.run.name, None, self.config.model_copy(deep=True)
-        new.run.name = None
-        if named and old.run_name() != new.run_name():
+        if self.config.run.name and old.experiment() != self.config.experiment():
             raise UserError(f"{self.path}: holds another experiment; choose another run.name or set run.resume=never")
 
-    def _set_aside(self) -> None:
-        """Keep what an earlier run left, under another name, so that starting again loses nothing."""
-        number = 1
-        while (aside := self.path / f"old-{number}").exists():
-            number += 1
-        with disk_errors(aside):
-            aside.mkdir()
-            items = [i for i in self.path.iterdir() if i.name != ".lock" and not i.name.startswith("old-")]
-            # the config last: as long as it is there, a killed process's work is taken up again
-            for item in sorted(items, key=lambda item: item.name == "config.json"):
-                item.rename(aside / item.name)
+    def has_checkpoint(self) -> bool:
+        return self.checkpoint.exists() or self.previous_checkpoint.exists()
+
+    def save_checkpoint(self, state: dict[str, Any], data: str) -> None:
+        """Write the checkpoint and keep the one before it. data: the fingerprint of what the run learns from."""
+        self.sync()
+        made_from = {"schema": SCHEMA, "experiment": self.config.experiment(), "data": data}
+        checkpoint.save(self.checkpoint, {**state, "made_from": made_from}, self.previous_checkpoint)
+
+    def load_checkpoint(self, data: str) -> dict[str, Any] | None:
+        """The last good checkpoint; None: there is none. data: as when it was saved.
+
+        Raises UserError when none is good, or when it was made from other settings or other data.
+        """
+        if not self.has_checkpoint():
+            return None
+        state = self._load_checkpoint()
+        self._check_made_from(state)
+        if state["made_from"]["data"] != data:
+            raise UserError(
+                f"{self.checkpoint}: the data set is not the one that this run began with; put that back and run the "
+                "same command again, or set run.resume=never to start again"
+            )
+        return state
+
+    def _load_checkpoint(self) -> dict[str, Any]:
+        state, damage = checkpoint.load_last_good(self.checkpoint, self.previous_checkpoint)
+        if damage is not None:
+            print(f"{self.checkpoint}: damaged; going on from the one before it", file=sys.stderr)
+        return state
+
+    def _check_made_from(self, state: dict[str, Any]) -> None:
+        made_from, now = state.get("made_from", {}), self.config.experiment()
+        if made_from.get("schema") != SCHEMA or made_from.get("experiment") != now:
+            key = first_difference(made_from.get("experiment"), now)
+            raise UserError(
+                f"{self.checkpoint}: of another experiment or version ({key} differs); "
+                "choose another run.name, or set run.resume=never to start again"
+            )
 
     def status(self) -> dict[str, Any]:
         """state: running, interrupted, finished or diverged; tasks_done; data; schema."""
@@ -140,6 +173,15 @@ def read_config(folder: Path) -> Config:
         return Config.model_validate_json(path.read_bytes())
     except (OSError, ValueError):  # pydantic's errors are ValueErrors
         raise UserError(f"{path}: not a config of this version; move the folder away, or choose another") from None
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> str:
+    """The dotted path of the first value in which two settings differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(key for key in old if key not in new)]:
+            if key not in old or key not in new or old[key] != new[key]:
+                return first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    return path or "version"
 
 
 def versions() -> dict[str, str]:

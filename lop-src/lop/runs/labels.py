@@ -8,36 +8,36 @@ from typing import Any
 
 import pandas as pd
 
-from lop.config import Config
-
 ABSENT = object()  # of a key that a config does not have
 
 
-def differing(configs: Mapping[str, Config]) -> dict[str, dict[str, Any]]:
+def differing(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """By run: the config keys, by dotted path, in which runs of one method on one benchmark differ, with its values.
 
-    Method: optimizer and interventions. Left out are keys in which all agree and what does not change the experiment:
-    the seed, the name, where and for how long to run. Options of a part are compared among runs that have that part.
+    configs: resolved ones, as in config.json. Method: optimizer and interventions. Left out are keys in which all
+    agree and what does not change the experiment: the seed, the name, where and for how long to run. Options of a
+    part are compared among runs that have that part.
     """
-    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for run, config in configs.items():
-        groups.setdefault((config.label, config.benchmark.name), {})[run] = _settings(config)
+        own = _settings(config)
+        method = [own["optimizer.name"], *(algo["name"] for algo in config["algos"] if algo["name"] != "bp")]
+        groups.setdefault((own["benchmark.name"], *method), {})[run] = own
     found = {}
     for settings in groups.values():
+        varying = _varying(settings.values())
+        nets = {own["net.name"] for own in settings.values()}
+        varying_nets = {net: _varying(s for s in settings.values() if s["net.name"] == net) for net in nets}
         for run, own in settings.items():
-            net = own["net.name"]
-            others = {r: s for r, s in settings.items() if s["net.name"] == net}
-            keys = [k for k in own if _differs(k, others.values() if k.startswith("net.") else settings.values())]
-            if _differs("net.name", settings.values()):
-                keys.append("net.name")
-            found[run] = {key: own[key] for key in dict.fromkeys(keys)}
+            of_net = varying_nets[own["net.name"]]
+            keys = [key for key in own if key in (of_net if key.startswith("net.") else varying)]
+            found[run] = {key: own[key] for key in [*keys, *(["net.name"] if len(nets) > 1 else [])]}
     return found
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    data = config.model_dump(mode="json")
-    data["algos"] = dict(enumerate(a for a in data["algos"] if a["name"] != "bp"))
-    data["run"] = {"on_divergence": data["run"]["on_divergence"]}
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    algos = dict(enumerate(a for a in config["algos"] if a["name"] != "bp"))
+    data = {**config, "algos": algos, "run": {"on_divergence": config["run"]["on_divergence"]}}
     flat: dict[str, Any] = {}
 
     def add(node: dict, path: str) -> None:
@@ -51,9 +51,13 @@ def _settings(config: Config) -> dict[str, Any]:
     return flat
 
 
-def _differs(key: str, settings: Iterable[Mapping[str, Any]]) -> bool:
-    values = [one.get(key, ABSENT) for one in settings]
-    return any(value != values[0] for value in values)
+def _varying(settings: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The keys that have not one value in all."""
+    settings = list(settings)
+    first = settings[0]
+    return {
+        key for own in settings for key in own.keys() | first.keys() if own.get(key, ABSENT) != first.get(key, ABSENT)
+    }
 
 
 def compose(method: str, settings: Mapping[str, Any]) -> str:

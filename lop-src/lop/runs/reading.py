@@ -1,19 +1,28 @@
-"""The tables of many run folders at once, for pandas."""
+"""The tables of many run folders at once, for pandas. What is not a run's is named and left out."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lop.runs.folder import read_config, read_status
+from lop.config import method_label
 from lop.runs.labels import compose, differing
+from lop.runs.place import ASIDE
 from lop.runs.table import TABLES
 from lop.utils.errors import UserError
+
+KEY = b"task"  # the first column of every table
+DESCRIPTION = ("run", "benchmark", "optimizer", "algos", "label", "method", "settings", "seed", "lr")
 
 
 @dataclass
@@ -22,7 +31,7 @@ class Results:
 
     tasks: a row per task; layers: per task, phase and layer; online: per bin of steps; spectra: per eigenvalue;
     events: divergences and diagnostics that could not be computed; timing: seconds, the only table that differs
-    between two runs of the same config; runs: a row per run.
+    between two runs of the same config; runs: a row per run. skipped: what was left out, and why, by its path.
     """
 
     runs: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -32,6 +41,7 @@ class Results:
     spectra: pd.DataFrame = field(default_factory=pd.DataFrame)
     events: pd.DataFrame = field(default_factory=pd.DataFrame)
     timing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def metrics(self, phase: str, run: str | None = None) -> list[dict[str, Any]]:
         """One dict per task: the diagnostics of a phase ("before" or "after"), per-layer lists under "layers"."""
@@ -60,52 +70,166 @@ class Results:
         return self.metrics("after")
 
 
-DESCRIPTION = ("run", "benchmark", "optimizer", "algos", "label", "method", "settings", "seed", "lr")
+class _UnreadableError(Exception):
+    """Why a file or folder is left out."""
 
 
-def describe(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
-    """The columns that tell a run's rows from others', by run folder.
+def describe(configs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The columns that tell a run's rows from others', by run folder, from its resolved config as it was written.
 
     method: optimizer and interventions; settings: the keys in which these runs of the method differ, as JSON; label:
     both in short. Runs that differ in no more than the seed have one label.
     """
-    configs = {folder: read_config(folder) for folder in folders}
-    settings = differing(configs)
-    return {
-        folder: {
-            "run": folder.name,
-            "benchmark": config.benchmark.name,
-            "optimizer": config.optimizer.name,
-            "algos": "+".join(algo.name for algo in config.algos if algo.name != "bp"),
-            "label": compose(config.label, settings[folder]),
-            "method": config.label,
+    settings, described = differing(configs), {}
+    for folder, data in configs.items():
+        algos = [algo["name"] for algo in data["algos"] if algo["name"] != "bp"]
+        method = method_label(data["optimizer"]["name"], algos)
+        described[folder] = {
+            "run": os.path.basename(os.path.abspath(folder)),
+            "benchmark": data["benchmark"]["name"],
+            "optimizer": data["optimizer"]["name"],
+            "algos": "+".join(algos),
+            "label": compose(method, settings[folder]),
+            "method": method,
             "settings": json.dumps(settings[folder]),
-            "seed": config.run.seed,
-            "lr": config.optimizer.options.get("lr"),
+            "seed": data["run"]["seed"],
+            "lr": data["optimizer"].get("lr"),
         }
-        for folder, config in configs.items()
-    }
+    return described
+
+
+def _config(folder: str) -> dict[str, Any]:
+    """What `describe` needs is there; the config is not checked again: 2,000 runs are read in seconds."""
+    try:
+        data = json.loads(_bytes(os.path.join(folder, "config.json")))
+        names = [data[part]["name"] for part in ("benchmark", "net", "optimizer")]
+        names += [algo["name"] for algo in data["algos"]]
+        if all(isinstance(name, str) for name in names) and isinstance(data["run"]["seed"], int):
+            data["run"] = {"seed": data["run"]["seed"], "on_divergence": data["run"]["on_divergence"]}
+            return data
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise _UnreadableError("not the config of a run")
 
 
 def load(*paths: str | Path) -> Results:
-    """The tables of run folders, or of all run folders below the given folders. Raises UserError if there are none."""
-    folders = sorted({found.parent for path in paths for found in Path(path).rglob("config.json")})
-    folders = [folder for folder in folders if not folder.name.startswith("old-")]
-    if not folders:
-        raise UserError(f"{', '.join(map(str, paths))}: no run folders here (a run folder holds a config.json)")
-    results = Results()
-    described = describe(folders)
-    results.runs = pd.DataFrame([{**described[f], **read_status(f), "folder": str(f)} for f in folders])
-    for name in TABLES:
-        parts = [_read(folder / f"{name}.csv", described[folder]) for folder in folders]
-        parts = [part for part in parts if len(part)]
-        if parts:
-            setattr(results, name, pd.concat(parts, ignore_index=True))
+    """The tables of run folders, or of all run folders below the given folders.
+
+    A config or table that is not a run's is left out: a warning line names it, and so does `skipped`. Of a table that
+    was cut in the middle of a row, the whole rows are read. Links to folders are not followed.
+    Raises UserError if there is no run at all.
+    """
+    skipped: dict[str, str] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    for folder in sorted({folder for path in paths for folder in _folders(os.path.expanduser(path), skipped)}):
+        try:
+            configs[folder] = _config(folder)
+        except _UnreadableError as error:
+            skipped[os.path.join(folder, "config.json")] = str(error)
+    described = describe(configs)
+    runs = [{**described[folder], **_status(folder, skipped), "folder": folder} for folder in described]
+    results = Results(runs=pd.DataFrame(runs), skipped=skipped)
+    if described:
+        for name in TABLES:
+            setattr(results, name, _read_all(name, described, skipped))
+    for path, reason in skipped.items():
+        print(f"warning: {path}: left out, {reason}", file=sys.stderr)
+    if not described:
+        seen = "".join(f"; {path}: {reason}" for path, reason in list(skipped.items())[:1])
+        raise UserError(f"{', '.join(map(str, paths))}: no run folders here (a run folder holds a config.json){seen}")
     return results
 
 
-def _read(path: Path, description: dict[str, Any]) -> pd.DataFrame:
-    if not path.exists():
+def _folders(top: str, skipped: dict[str, str]) -> Iterator[str]:
+    """All folders with a config.json, but not what a run set aside when it began anew, nor its weights."""
+
+    def unreadable(error: OSError) -> None:
+        if error.filename != top or os.path.lexists(top):
+            skipped[error.filename] = error.strerror
+
+    for folder, below, files in os.walk(top, onerror=unreadable):
+        if "config.json" in files:
+            below[:] = [name for name in below if not name.startswith(ASIDE) and name != "weights"]
+            yield folder
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise _UnreadableError(error.strerror) from None
+
+
+def _status(folder: str, skipped: dict[str, str]) -> dict[str, Any]:
+    path = os.path.join(folder, "status.json")
+    if not os.path.lexists(path):
+        return {}
+    try:
+        status = json.loads(_bytes(path))
+        if isinstance(status, dict):
+            return status
+        reason = "not the status of a run"
+    except (ValueError, RecursionError):
+        reason = "not the status of a run"
+    except _UnreadableError as error:
+        reason = str(error)
+    skipped[path] = reason
+    return {}
+
+
+def _read_all(name: str, described: dict[str, dict[str, Any]], skipped: dict[str, str]) -> pd.DataFrame:
+    """One table of all runs. Texts with the same header are joined and parsed as one: parsing many is slow."""
+    groups: dict[bytes, list[tuple[int, bytes, int]]] = {}
+    for number, folder in enumerate(described):
+        path = os.path.join(folder, f"{name}.csv")
+        if not os.path.lexists(path):
+            continue
+        try:
+            header, body, rows = _whole_rows(_bytes(path))
+        except _UnreadableError as error:
+            skipped[path] = str(error)
+            continue
+        if rows:
+            groups.setdefault(header, []).append((number, body, rows))
+    parts, owners = [], []
+    for header, members in groups.items():
+        text = b"".join([header, *(body for _, body, _ in members)])
+        parts.append(pd.read_csv(io.BytesIO(text), low_memory=False))
+        owners.append(np.repeat([number for number, _, _ in members], [rows for _, _, rows in members]))
+    if not parts:
         return pd.DataFrame()
-    table = pd.read_csv(path)
-    return table.assign(**description)[[*description, *table.columns]]
+    owner = np.concatenate(owners)
+    order = np.argsort(owner, kind="stable")
+    table = pd.concat(parts, ignore_index=True).iloc[order].reset_index(drop=True)
+    folders = list(described)
+    columns = {key: pd.Series([described[f][key] for f in folders]).iloc[owner[order]].array for key in DESCRIPTION}
+    kept = table[[column for column in table.columns if column not in DESCRIPTION]]
+    return pd.concat([pd.DataFrame(columns), kept], axis=1)
+
+
+def _whole_rows(data: bytes) -> tuple[bytes, bytes, int]:
+    """(header, whole rows, their number). Raises _UnreadableError for what is not a table of ours."""
+    end = data.rfind(b"\n") + 1
+    while end and data.count(b'"', 0, end) % 2:  # a newline in the middle of a quoted text
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    start = data.find(b"\n") + 1
+    if not end:
+        raise _UnreadableError("it holds no whole line")
+    header, body = data[:start], data[start:end]
+    columns = header[:-1].split(b",")
+    if columns[0] != KEY or len(set(columns)) != len(columns) or b"\0" in data:
+        raise _UnreadableError("not a table of a run")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise _UnreadableError("not a table of a run") from None
+    if b'"' not in body:
+        rows = body.count(b"\n")
+        lengths = {line.count(",") + 1 for line in text.split("\n")[:-1]}
+    else:
+        lines = list(csv.reader(io.StringIO(text, newline="")))
+        rows, lengths = len(lines), {len(line) for line in lines}
+    if lengths - {len(columns)}:
+        raise _UnreadableError("its rows have not as many values as its header has names")
+    return header, body, rows

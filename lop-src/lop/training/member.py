@@ -129,26 +129,25 @@ class Member:
 
     def save(self, position: dict[str, int]) -> None:
         """Write the checkpoint. position: where the loop is."""
-        self.folder.sync()
-        checkpoint.save(self.folder.checkpoint, {"position": position, **self.state_dict()})
+        self.folder.save_checkpoint({"position": position, **self.state_dict()}, self.stream.fingerprint)
 
     def restore(self) -> dict[str, Any] | None:
         """Go on from the checkpoint, and return it. None: there is none, and the tables are empty.
 
-        Raises UserError for a checkpoint of another experiment.
+        Raises UserError for a checkpoint of another experiment or of other data.
         """
-        path = self.folder.checkpoint
-        if not path.exists():
+        state = self.folder.load_checkpoint(self.stream.fingerprint)
+        if state is None:
             self.folder.clear_tables()
             return None
-        state = checkpoint.load(path)
         try:
             self.load_state_dict(state)
         except UserError:
             raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:100]
-            raise UserError(f"{path}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
+            where = self.folder.checkpoint
+            raise UserError(f"{where}: of another experiment or version ({reason}); {checkpoint.START_AGAIN}") from None
         return state
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,8 +11,12 @@ from typing import BinaryIO
 
 from lop.utils.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
+
+def write_atomic(
+    path: Path, write: Callable[[BinaryIO], None], before_rename: Callable[[], None] | None = None
+) -> None:
     """Write to a temporary name, flush to disk, rename. A crash leaves the old file or the new one, never a part."""
     temporary = path.with_name(path.name + ".tmp")
     with disk_errors(path):
@@ -21,6 +25,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            if before_rename is not None:
+                before_rename()
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -30,6 +36,15 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, so that they survive a power cut."""
+    with disk_errors(path):
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for made in reversed(missing):
+            sync_folder(made.parent)
 
 
 def sync_file(path: Path) -> None:
@@ -53,15 +68,12 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, and whatever else keeps a file from being written, into a UserError; other errors pass."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None)
-        text = str(error)
-        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or "No space left" in text or "PytorchStreamWriter" in text:
+    except OSError as error:
+        if error.errno is None:
+            raise
+        if error.errno in FULL:
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from None
-        if isinstance(error, OSError) and number is not None:
-            raise UserError(f"{path}: cannot be written ({os.strerror(number)}); choose another folder") from None
-        raise
+        raise UserError(f"{path}: cannot be written ({os.strerror(error.errno)}); choose another folder") from None
 
 
 BLOCK = 1 << 20
