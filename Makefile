@@ -1,5 +1,5 @@
 # make run       environment, then the notebook with its defaults -> out.ipynb
-# make test      environment, then the whole test suite
+# make test      environment, then the whole test suite, a process per core; COVERAGE=1: and the lines that no test ran
 # make lint      style and imports
 # make notebooks bring every .py and its .ipynb into step
 # make packages  the offline wheel bundle -> lop-packages/wheels
@@ -20,7 +20,7 @@ run: $(STAMP)
 	papermill run-expr.ipynb out.ipynb -k python3 -p optimizer sassha
 
 test: $(STAMP)
-	pytest
+	pytest -n auto $(if $(COVERAGE),--cov=lop --cov-report=term)
 
 lint: $(STAMP)
 	ruff check .

@@ -36,7 +36,7 @@ def test_hashes_are_those_of_the_wheels(wheels):
 
 def test_the_bundle_holds_what_is_missing_and_nothing_that_is_there(wheels):
     names = {build.normalised(path.name.split("-")[0]) for path in wheels.glob("*.whl")}
-    assert {"lop", "jupytext"} <= names
+    assert {"lop", "gymnasium"} <= names
     assert not names & set(build.read_preinstalled(build.PREINSTALLED))
     assert not [name for name in names if name.startswith(("torch", "nvidia", "triton", "numpy"))]
 

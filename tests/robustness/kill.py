@@ -2,7 +2,7 @@
 
     python tests/robustness/kill.py --kills 50
 
-Every run is a process of its own that executes `main.py`'s main function. It is killed at a random moment, or at a
+Every run is a process of its own that executes the command line. It is killed at a random moment, or at a
 random stage of one of the next files that are written (half of the bytes, all of them, before or after the rename).
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 import micro
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lop-src"))
-import main as command_line
+from lop.cli import main as command_line
 from lop.plan import BENCHMARKS
 from lop.runs import checkpoint
 from lop.utils import files
@@ -107,7 +107,7 @@ class Case:
                 die_while_writing(*stage)
             status = 1
             try:
-                status = command_line.main(arguments)
+                status = command_line(arguments)
             finally:
                 os._exit(status)
 

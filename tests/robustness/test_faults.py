@@ -83,8 +83,8 @@ import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
 sys.path.insert(0, sys.argv.pop(1))
-import main
-sys.exit(main.main(sys.argv[1:]))
+from lop.cli import main
+sys.exit(main(sys.argv[1:]))
 """
 
 

@@ -1,21 +1,18 @@
 """The time limit, on a clock that only moves when the test says so."""
 
-import importlib.util
 import json
 import signal
-from pathlib import Path
 
 import micro
 import pytest
 
 from lop import runner as run_module
+from lop.cli import main
 from lop.runner import run
 from lop.training.learner import Learner
 from lop.training.loop import Loop
 from lop.training.member import Member
 from lop.training.stopping import StopRequest
-
-SOURCE = Path(__file__).parents[2] / "lop-src"
 
 
 class Clock:
@@ -139,14 +136,6 @@ def test_an_ignored_signal_stays_ignored():
 
 
 @pytest.fixture
-def main():
-    spec = importlib.util.spec_from_file_location("lop_command_line", SOURCE / "main.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-@pytest.fixture
 def arguments(data_dir, tmp_path):
     def write(family="mnist", **data):
         path = tmp_path / "config.json"
@@ -156,7 +145,7 @@ def arguments(data_dir, tmp_path):
     return write
 
 
-def test_exit_statuses_and_last_words(main, arguments, capsys):
+def test_exit_statuses_and_last_words(arguments, capsys):
     assert main([*arguments(), "--set", "run.time_limit_hours=1e-9"]) == 75
     assert "run the same command again to go on" in capsys.readouterr().out
     assert main(arguments()) == 0
@@ -166,7 +155,7 @@ def test_exit_statuses_and_last_words(main, arguments, capsys):
     assert "diverged" in capsys.readouterr().out
 
 
-def test_mistakes_are_one_line_and_a_traceback_is_on_request(main, arguments, capsys):
+def test_mistakes_are_one_line_and_a_traceback_is_on_request(arguments, capsys):
     wrong = [*arguments(), "--set", "optimizer.lrr=1"]
     assert main(wrong) == 2
     message = capsys.readouterr().err
@@ -175,10 +164,10 @@ def test_mistakes_are_one_line_and_a_traceback_is_on_request(main, arguments, ca
     assert main([*wrong, "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
     assert main(["cifar", *arguments()[1:]]) == 2
-    assert "main.py mnist" in capsys.readouterr().err
+    assert "`mnist`, not cifar" in capsys.readouterr().err
 
 
-def test_ctrl_c_is_one_line(main, arguments, capsys, monkeypatch):
+def test_ctrl_c_is_one_line(arguments, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -189,7 +178,7 @@ def test_ctrl_c_is_one_line(main, arguments, capsys, monkeypatch):
     assert len(error.splitlines()) == 1
 
 
-def test_a_bug_is_not_taken_for_a_mistake(main, arguments, monkeypatch):
+def test_a_bug_is_not_taken_for_a_mistake(arguments, monkeypatch):
     def broken(*_):
         raise KeyError("a bug")
 
@@ -198,7 +187,7 @@ def test_a_bug_is_not_taken_for_a_mistake(main, arguments, monkeypatch):
         main(arguments())
 
 
-def test_more_than_the_memory_is_one_line(main, arguments, capsys, monkeypatch):
+def test_more_than_the_memory_is_one_line(arguments, capsys, monkeypatch):
     huge = {"name": "mlp", "hidden": [10**9, 10**9]}
     assert main(arguments(net=huge)) == 2
     assert capsys.readouterr().err.startswith("error: net")

@@ -1,0 +1,152 @@
+"""The command line: `lop mnist -c CONFIG [--set optimizer.lr=0.01]`, or `python lop-src/main.py mnist ...`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections import Counter
+
+from lop.analysis import analyze, parse_tasks
+from lop.config import Config, parse_override
+from lop.plan import BENCHMARKS, make_config
+from lop.runner import RunResult, run
+from lop.training.progress import Progress
+from lop.utils.errors import UserError
+from lop.utils.ranges import COUNT, require
+
+FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130
+FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
+ANY = "run"  # the command for any family
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 finished, 1 a bug or a diverged run that was told to stop, 2 a user's mistake, 75 resume me.
+
+    130: Ctrl-C before the run began, or a second one that did not wait for the save.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        status = options.command(options)
+        sys.stdout.flush()  # what cannot be printed is said here, not by the interpreter's end
+        return status
+    except UserError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        if options.debug:
+            traceback.print_exc()
+        print("interrupted: the last checkpoint is kept; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # as with `| head`: nobody reads what is printed
+        print_nowhere()
+        return RESUME_ME
+    except OSError as error:
+        if not output_fails():
+            raise
+        print_nowhere()
+        print(
+            f"error: standard output cannot be written ({error.strerror}); what is saved is kept: "
+            "make room, or print elsewhere, and run the same command again",
+            file=sys.stderr,
+        )
+        return USER_ERROR
+
+
+def output_fails() -> bool:
+    """Whether printing is what failed: it fails again."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parser() -> argparse.ArgumentParser:
+    main_parser = argparse.ArgumentParser(description="Train on a continual benchmark.")
+    commands = main_parser.add_subparsers(dest="family", required=True)
+    for family in [*FAMILIES, ANY]:
+        names = [name for name, benchmark in BENCHMARKS.items() if benchmark.family == family]
+        command = commands.add_parser(family, help=", ".join(names) or "any benchmark, also one that a plugin brings")
+        command.add_argument("-c", "--config", help="config file, JSON or YAML; see the benchmark's cfg/ folder")
+        command.add_argument("--benchmark", choices=names or None, help="when no config names one")
+        command.add_argument("--optimizer", help="use this one, with the benchmark's settings for it")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+        command.add_argument("--index", "--seed", "-s", type=int, dest="seed", help="run index; fixes the seed")
+        command.add_argument("--quiet", action="store_true", help="no progress and no summaries")
+        command.set_defaults(command=train)
+    command = commands.add_parser("analyze", help="diagnostics from the weights a run kept (run.keep_weights)")
+    command.add_argument("folder", help="a run folder")
+    command.add_argument("--metrics", default="", help="extra diagnostics by name, separated by commas")
+    command.add_argument("--tasks", help="numbers and ranges, e.g. 0,5,10-12; default: all that were kept")
+    command.set_defaults(command=analyze_folder)
+    command = commands.add_parser("sweep", help="every cell of a grid: an executed notebook and a run folder each")
+    command.add_argument("-c", "--config", required=True, help="grid file, YAML or JSON; see lop/sweep.py")
+    command.add_argument("--parallel", type=int, help="processes at once; default: the grid file's")
+    command.set_defaults(command=sweep_grid)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show where an error came from")
+    return main_parser
+
+
+def train(options: argparse.Namespace) -> int:
+    config = config_of(options)
+    progress = None if options.quiet else Progress(config.label)
+    return report(run(config, progress, summaries=not options.quiet))
+
+
+def analyze_folder(options: argparse.Namespace) -> int:
+    extras = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    tasks = None if options.tasks is None else parse_tasks(options.tasks)
+    table = analyze(options.folder, extras=extras, tasks=tasks)
+    print(table.T.to_string(header=False))
+    print(f"tables analysis_*.csv in {options.folder}")
+    return FINISHED
+
+
+def sweep_grid(options: argparse.Namespace) -> int:
+    from lop.sweep import LocalProcesses, read_grid, sweep  # the others need no notebook machinery
+
+    grid = read_grid(options.config)
+    require(COUNT, **{"--parallel": options.parallel})
+    outcomes = sweep(grid, LocalProcesses(options.parallel or grid.parallel))
+    counts = Counter(outcome.state for outcome in outcomes)
+    print(f"{', '.join(f'{count} {state}' for state, count in counts.items())}; tables in {grid.results_dir}")
+    if failed := [outcome for outcome in outcomes if outcome.state == "failed"]:
+        print("failed:", *(f"  {outcome.name}: {outcome.detail}" for outcome in failed), sep="\n", file=sys.stderr)
+        return FAILED
+    return RESUME_ME if counts["interrupted"] else FINISHED
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    overrides = dict(parse_override(text) for text in options.overrides)
+    if options.seed is not None:
+        overrides["run.seed"] = options.seed
+    benchmark = options.benchmark
+    if options.config is None and benchmark is None:
+        if options.family == ANY:
+            raise UserError("run: name a benchmark or a config, e.g. --benchmark permuted_digits or -c my.yaml")
+        benchmark = next(name for name, known in BENCHMARKS.items() if known.family == options.family)
+    config = make_config(options.config, benchmark=benchmark, optimizer=options.optimizer, overrides=overrides)
+    family = BENCHMARKS[config.benchmark.name].family
+    if options.family not in (family, ANY):
+        raise UserError(f"benchmark.name: {config.benchmark.name!r} is run by `{family}`, not {options.family}")
+    return config
+
+
+def report(result: RunResult) -> int:
+    if result.status == "interrupted":
+        print(f"stopped ({result.reason}) and saved: {result.folder}; run the same command again to go on")
+        return RESUME_ME
+    accuracy = result.tasks["online_accuracy"] if len(result.tasks) else None
+    measured = accuracy is not None and accuracy.notna().any()
+    summary = f", mean online accuracy {accuracy.mean():.4f}" if measured else ""
+    print(f"{result.status}: {len(result.tasks)} tasks{summary}; tables in {result.folder}")
+    return FAILED if result.status == "diverged" else FINISHED
