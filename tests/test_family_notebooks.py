@@ -74,6 +74,7 @@ def test_notebooks_with_images(tmp_path, shown, name, overrides, methods):
 @pytest.mark.parametrize("name", ["five_plus_one", "imagenet", "incremental_cifar"])
 def test_missing_data_are_one_line_that_says_how_to_get_them(tmp_path, monkeypatch, shown, capsys, name):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
     play(name, results_dir=str(tmp_path / "results"), data_dir=str(tmp_path / "data"))
     assert capsys.readouterr().out.count("python download_data.py") == 1
     assert figures(shown) == 0

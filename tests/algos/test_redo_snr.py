@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lop.algos.redo import ReDo, dormant_units
+from lop.algos.redo import ReDo, tau_dormant_units
 from lop.algos.silence import AdaptiveThreshold
 from lop.algos.snr import SNR
 from lop.nets import HiddenLayer
@@ -27,7 +27,7 @@ def features_of(learner, x):
 
 @pytest.mark.parametrize("expansion", [1, 2])
 @pytest.mark.parametrize("shape", [(6,), (6, 3, 2)])
-def test_dormant_units_against_a_per_unit_reference(shape, expansion):
+def test_tau_dormant_units_against_a_per_unit_reference(shape, expansion):
     layer = HiddenLayer("h", linear(2, 6 // expansion, Init()), None, None, (None,), expansion)
     features = torch.randn(5, *shape, generator=make_generator(0))
     features[:, 1] *= 0.01
@@ -40,17 +40,17 @@ def test_dormant_units_against_a_per_unit_reference(shape, expansion):
     layer_mean = sum(activity) / units
     for threshold in (0.0, 0.1, 0.7):
         expected = [a / layer_mean <= threshold for a in activity]
-        assert dormant_units(features, layer, threshold).tolist() == expected
-    assert sum(dormant_units(features, layer, 0.1)) > 0
+        assert tau_dormant_units(features, layer, threshold).tolist() == expected
+    assert sum(tau_dormant_units(features, layer, 0.1)) > 0
 
 
-def test_a_layer_without_any_activity_is_dormant():
+def test_a_layer_without_any_activity_is_tau_dormant():
     layer = HiddenLayer("h", linear(2, 3, Init()), None, None, (None,))
-    assert dormant_units(torch.zeros(4, 3), layer, 0.0).all()
+    assert tau_dormant_units(torch.zeros(4, 3), layer, 0.0).all()
 
 
 @pytest.mark.parametrize("weights", ["fresh", "original"])
-def test_redo_resets_dormant_units_on_its_schedule(weights, build):
+def test_redo_resets_tau_dormant_units_on_its_schedule(weights, build):
     redo = ReDo(threshold=0.2, period=3, weights=weights)
     learner, task = build(redo, lr=0.01)
     first, second = learner.hidden_layers
@@ -61,7 +61,7 @@ def test_redo_resets_dormant_units_on_its_schedule(weights, build):
         learner.net.head.weight.fill_(0.5)
     for step, (x, y) in enumerate(task.batches(), start=1):
         dormant = [
-            dormant_units(f, layer, 0.2) for f, layer in zip(features_of(learner, x), (first, second), strict=True)
+            tau_dormant_units(f, layer, 0.2) for f, layer in zip(features_of(learner, x), (first, second), strict=True)
         ]
         learner.learn(x, y)
         zeros = [(layer.outgoing[0].weight == 0).all(0) for layer in (first, second)]

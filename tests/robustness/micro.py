@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the commands of this folder; pytest does it by itself
+from bitwise import same
 from generated_data import write_cifar, write_class_files, write_tiny_imagenet
 
 from lop.config import Config, override
@@ -96,21 +95,6 @@ def final_state(folder: Path) -> dict[str, Any]:
     """All of the last checkpoint but how long the evaluation took."""
     state = checkpoint.load(folder / "checkpoint.pt")
     return {key: value for key, value in state.items() if key not in ("tables", "before")}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Bit by bit; a NaN is the same as a NaN."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(_bits(a), _bits(b))
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return a == b or (a != a and b != b)
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def differences(whole: Path, parts: Path) -> list[str]:

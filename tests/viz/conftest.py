@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-LAYERS = ("fc0", "fc1", "fc2")
+from lop.nets import NETS
+
+LAYERS = [layer.name for layer in NETS["mlp"]((4,), 2, hidden=[3, 3, 3]).hidden_layers()]  # as runs write them
 
 
 def make_tasks(labels=("sgd", "sassha", "sassha + sdp"), seeds=2, num_tasks=6, regression=False) -> pd.DataFrame:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lop.metrics import CORE
+from lop.metrics import CORE, METRICS
 from lop.utils.errors import UserError
 from lop.viz import dashboard_grid, dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.diagnostics import short_label
@@ -78,11 +78,21 @@ def test_layer_ranks_draws_each_layer_of_each_label(layers):
     figure = layer_ranks(layers)
     figure.canvas.draw()
     grid = np.reshape(figure.axes, (2, 3))
-    np.testing.assert_allclose(line(grid[0, 0], "fc1").get_ydata(), [11, 10, 9, 8])
-    np.testing.assert_allclose(line(grid[1, 1], "fc2").get_ydata(), [6, 6, 6, 6])
-    np.testing.assert_allclose(line(grid[1, 2], "fc0").get_ydata(), [4, 4, 4, 4])
+    np.testing.assert_allclose(line(grid[0, 0], "hidden1").get_ydata(), [11, 10, 9, 8])
+    np.testing.assert_allclose(line(grid[1, 1], "hidden2").get_ydata(), [6, 6, 6, 6])
+    np.testing.assert_allclose(line(grid[1, 2], "hidden0").get_ydata(), [4, 4, 4, 4])
     assert [row[0].get_ylabel() for row in grid] == ["sgd", "sassha"]
     assert all(any(tick.get_text() for tick in ax.get_yticklabels()) for ax in grid.flat)
+
+
+def test_every_diagnostic_has_a_heading_of_its_own():
+    """Dohare's and Sokar's dormant units are not the same."""
+    headings = [short_label(name) for name in METRICS]
+    assert len(set(headings)) == len(headings)
+    assert (short_label("dormant_proportion"), short_label("tau_dormant")) == (
+        "Dormant units (Dohare)",
+        "Tau-dormant units (Sokar)",
+    )
 
 
 def test_layers_without_names_are_numbered_from_the_input(layers):
@@ -106,8 +116,10 @@ def test_nets_of_different_kinds_keep_their_own_layer_names(layers):
     renamed = layers.assign(name=layers["name"].where(layers["label"] == "sgd", "policy" + layers["layer"].astype(str)))
     figure = dormant_heatmap(renamed)
     names = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in figure.axes[:2]]
-    assert names == [["fc2", "fc1", "fc0"], ["policy2", "policy1", "policy0"]]
-    assert line(layer_ranks(renamed).axes[0], "fc1 / policy1") is not None
+    assert names == [["hidden2", "hidden1", "hidden0"], ["policy2", "policy1", "policy0"]]
+    rows = [ax for ax in layer_ranks(renamed).axes if ax.get_legend() is not None]
+    assert [[text.get_text() for text in ax.get_legend().get_texts()] for ax in rows] == [n[::-1] for n in names]
+    assert len([ax for ax in layer_ranks(layers).axes if ax.get_legend() is not None]) == 1
 
 
 def test_heatmap_of_nan_and_of_zero_does_not_crash(layers):

@@ -50,6 +50,7 @@ def test_the_form_redraws_and_says_what_is_wrong(results, capsys):
     metrics, layers = right.children
     assert runs.value == ("sgd", "sassha")
     assert "eff_rank" in metrics.options
+    assert [name for name, _ in layers.options] == ["hidden0", "hidden1", "hidden2"]  # as the figures have them
     assert layers.value == (0, 1, 2)
     kind.value, smooth.value = "diagnostics", 3
     runs.value = ()

@@ -1,4 +1,4 @@
-"""Recycle dormant units (ReDo)."""
+"""Recycle tau-dormant units (ReDo)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from lop.nets.init import fresh_parameters
 from lop.utils.ranges import AMOUNT, COUNT, require, require_choice
 
 
-def dormant_units(features: Tensor, layer: HiddenLayer, threshold: float) -> Tensor:
-    """bool (units,): mean abs activation, over its layer's mean, <= threshold. features: (batch, features[, h, w])."""
+def tau_dormant_units(features: Tensor, layer: HiddenLayer, threshold: float) -> Tensor:
+    """bool (units,): mean abs activation, over its layer's mean, <= threshold. features: (batch, features[, h, w]).
+
+    Sokar's tau-dormant units, not Dohare's dormant ones (`lop.metrics.units`); one decision per unit, whose CReLU
+    halves are averaged.
+    """
     activity = features.abs().mean([0, *range(2, features.dim())]).view(layer.expansion, -1).mean(0)
     return activity <= threshold * activity.mean()
 
 
 @intervention("redo")
 class ReDo(Intervention):
-    """Every `period` steps, units that are dormant on the step's batch start again; their outgoing weights become 0.
+    """Every `period` steps, units that are tau-dormant on the step's batch start again, with outgoing weights 0.
 
-    threshold: a unit is dormant when its mean abs activation is at most so much of its layer's mean.
+    threshold: tau; a unit is tau-dormant when its mean abs activation is at most so much of its layer's mean.
     weights: the incoming weights (and bias) are drawn "fresh" from the initial distribution, or are the "original"
     ones again. Sokar et al. (2023), "The dormant neuron phenomenon in deep reinforcement learning".
     """
@@ -64,7 +68,7 @@ class ReDo(Intervention):
             return
         resets = []
         for i, (position, layer) in enumerate(self._layers):
-            units, chosen = candidates(dormant_units(features[position], layer, self.threshold))
+            units, chosen = candidates(tau_dormant_units(features[position], layer, self.threshold))
             if self.weights == "original":
                 incoming = {name: p.index_select(0, units) for name, p in self._original[i].items()}
             else:

@@ -85,7 +85,7 @@ def _eff_rank(probe):
 
 @metric(
     "stable_rank",
-    "stable rank (99% of the sum)",
+    "stable rank",
     (0, None),
     True,
     "fewest singular values of the features whose sum is 99% of all (Dohare 2024; srank in Kumar 2021)",
@@ -98,7 +98,7 @@ def _stable_rank(probe):
 
 @metric(
     "approx_rank",
-    "approximate rank (99% of the energy)",
+    "approximate rank",
     (0, None),
     True,
     "fewest singular values of the features whose squares sum to 99% of all (Yang 2019)",

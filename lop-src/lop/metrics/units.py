@@ -33,7 +33,7 @@ def dormant_units(features: Tensor, threshold: float = 0.01) -> Tensor:
 def tau_dormant_units(features: Tensor, tau: float = 0.1) -> Tensor:
     """Units whose mean absolute activation is at most `tau` times the layer's mean (Sokar 2023). -> bool (units,).
 
-    In a layer of zeros every unit is dormant.
+    In a layer of zeros every unit is tau-dormant.
     """
     size = _per_unit(features).abs().mean(dim=(0, 2))
     return size <= tau * size.mean()
@@ -61,7 +61,7 @@ def _proportions(features: list[Tensor], rule) -> tuple[Tensor, Tensor]:
 
 @metric(
     "dormant_proportion",
-    "dormant units",
+    "dormant units (Dohare)",
     (0, 1),
     False,
     "share of hidden units active on less than 1% of the reference batch (Dohare 2024)",
@@ -73,7 +73,7 @@ def _dormant(probe, *, dormant_threshold: Annotated[float, Field(ge=0)] = 0.01):
 
 @metric(
     "tau_dormant",
-    "tau-dormant units",
+    "tau-dormant units (Sokar)",
     (0, 1),
     False,
     "share of hidden units with mean |activation| at most tau times their layer's mean (Sokar 2023)",

@@ -100,8 +100,8 @@ def describe_axis(ax: Axes, name: str) -> None:
 
 
 def short_label(name: str) -> str:
-    """A metric's label as a heading: without the remark in brackets."""
-    label = METRICS[name].label.split(" (")[0]
+    """A metric's label as a heading."""
+    label = METRICS[name].label
     return label[0].upper() + label[1:]
 
 

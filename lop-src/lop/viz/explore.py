@@ -13,7 +13,7 @@ from lop.utils.attended import attended
 from lop.utils.errors import UserError
 from lop.viz.compare import compare_optimizers, diagnostics_vs_accuracy
 from lop.viz.diagnostics import dashboard_grid, present_metrics
-from lop.viz.layers import dormant_heatmap, layer_ranks
+from lop.viz.layers import dormant_heatmap, layer_names, layer_ranks
 from lop.viz.online import online_accuracy, online_curve, within_task
 from lop.viz.style import Figure
 
@@ -48,13 +48,13 @@ def form(results: Results) -> Any:
     names = {f"{row.label}, seed {row.seed} ({row.benchmark})": row.run for row in results.runs.itertuples()}
     if len(names) < len(results.runs):  # runs that differ in something else
         names = {run: run for run in results.runs["run"]}
-    layers = sorted(results.layers["layer"].unique()) if len(results.layers) else []
+    layers = [(name, number) for number, name in layer_names(results.layers).items()] if len(results.layers) else []
     wide = {"style": {"description_width": "80px"}, "layout": {"width": "440px"}}
     runs = widgets.SelectMultiple(options=list(names.items()), value=list(names.values()), description="runs", **wide)
     kind = widgets.Dropdown(options=FIGURES, description="figure", **wide)
     measured = present_metrics(results.tasks, None, ["before", "after"])
     metrics = widgets.SelectMultiple(options=measured, value=measured, description="diagnostics", **wide)
-    layer = widgets.SelectMultiple(options=layers, value=layers, description="layers", **wide)
+    layer = widgets.SelectMultiple(options=layers, value=[number for _, number in layers], description="layers", **wide)
     smooth = widgets.IntSlider(value=1, min=1, max=50, description="smoothing", continuous_update=False, **wide)
     output = widgets.Output()
 

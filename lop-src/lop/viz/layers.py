@@ -32,7 +32,7 @@ def _phase(table: pd.DataFrame, phase: str) -> pd.DataFrame:
     return rows
 
 
-def _layer_names(rows: pd.DataFrame) -> dict[int, str]:
+def layer_names(rows: pd.DataFrame) -> dict[int, str]:
     """Layer number -> its name in the net (in each, where nets differ), or `layer 1`, ... where the table has none."""
     numbers = sorted(int(layer) for layer in rows["layer"].unique())
     if "name" not in rows.columns:
@@ -50,19 +50,23 @@ def layer_ranks(
 ) -> Figure:
     """Progression of the rank of every hidden layer over tasks: a row per label, a column per kind of rank.
 
-    Layers go from dark (next to the input) to light (next to the output).
+    Layers go from dark (next to the input) to light (next to the output). Where labels differ in their nets, every
+    row names its own layers.
     """
     for metric in metrics:
         lookup(METRICS, metric, "metric")
     layers = _phase(prepared(layers, ["task", "phase", "layer", *metrics]), phase)
-    labels, names = list(dict.fromkeys(layers["label"])), _layer_names(layers)
+    labels = list(dict.fromkeys(layers["label"]))
+    styles = task_styles(sorted(int(layer) for layer in layers["layer"].unique()))
+    names = {label: layer_names(layers[layers["label"] == label]) for label in labels}
+    alike = all(own == names[labels[0]] for own in names.values())
     figure, axes = new_figure(len(labels), len(metrics), height=0.7 + 2.5 * len(labels), sharex=True, sharey="col")
     for i, (row, label) in enumerate(zip(axes, labels, strict=True)):
         runs = layers[layers["label"] == label]
         for ax, metric in zip(row, metrics, strict=True):
-            for layer, style in task_styles(list(names)).items():
+            for layer, name in names[label].items():
                 one = runs[runs["layer"] == layer]
-                draw_mean(ax, one, "task", metric, label=names[layer], **(style | {"markersize": 3.5}))
+                draw_mean(ax, one, "task", metric, label=name, **(styles[layer] | {"markersize": 3.5}))
             if i == 0:
                 ax.set_title(short_label(metric) + better(metric))
             note_empty(ax, runs[metric])
@@ -72,7 +76,8 @@ def layer_ranks(
             if i < len(labels) - 1:
                 ax.set_xlabel("")
         row[0].set_ylabel(label, fontweight="bold")
-    axes[0, -1].legend(title="hidden layer", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        if i == 0 or not alike:
+            row[-1].legend(title="hidden layer", loc="center left", bbox_to_anchor=(1.0, 0.5))
     note = seeds_note(layers)
     figure.suptitle(f"Rank of each layer, {PHASE_TEXT[phase]}" + (f" ({note})" if note else ""), x=0.01, ha="left")
     return figure
@@ -85,7 +90,7 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
     metric: any per-layer diagnostic. Input side at the bottom.
     """
     layers = _phase(prepared(layers, ["task", "phase", "layer", metric]), phase)
-    labels, names = list(dict.fromkeys(layers["label"])), _layer_names(layers)
+    labels, names = list(dict.fromkeys(layers["label"])), layer_names(layers)
     lookup(METRICS, metric, "metric")
     shown = short_label(metric)
     row = 0.3 if len(names) <= 6 else 0.17  # inches
@@ -98,7 +103,7 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
     for ax, label in zip(axes[:, 0], labels, strict=True):
         one = layers[layers["label"] == label]
         cells = one.pivot_table(index="layer", columns="task", values=metric, aggfunc="mean", dropna=False)
-        own = _layer_names(one)
+        own = layer_names(one)
         cells.index = [own[int(layer)] for layer in cells.index]
         sns.heatmap(cells[::-1], ax=ax, cmap="cividis", cbar=False, **scale)
         note_empty(ax, cells)
