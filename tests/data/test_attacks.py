@@ -1,20 +1,27 @@
 """Files and servers that are damaged or hostile: one line that says what is wrong, in bounded memory and time."""
 
+import bz2
+import codecs
+import contextlib
 import gzip
 import io
+import lzma
 import os
 import pickle
 import struct
 import tarfile
 import threading
+import time
+import tracemalloc
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from generated_data import tiny_imagenet_files
 from PIL import Image
 
-from lop.data import archive, fetch
+from lop.data import archive, fetch, locate, safe_pickle
 from lop.data.archive import extract
 from lop.data.cifar import CIFAR, read_cifar
 from lop.data.fetch import RemoteFile
@@ -23,6 +30,7 @@ from lop.data.image_folder import read_image_folder
 from lop.data.images import as_split
 from lop.data.npy import class_files, map_npy
 from lop.data.safe_pickle import load_pickled_arrays
+from lop.data.sources import load_images
 from lop.utils.errors import UserError
 
 IDX = {
@@ -46,16 +54,22 @@ def refused(call, *arguments, **options) -> str:
     return str(error.value)
 
 
+@contextlib.contextmanager
+def little_memory(limit: int = 10_000_000):
+    """What is attacked here asks for 30 MB at least."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("how", IDX)
 def test_idx(how, tmp_path):
-    import tracemalloc
-
     (tmp_path / "x").write_bytes(IDX[how])
-    tracemalloc.start()
-    assert str(tmp_path / "x") in refused(read_idx, tmp_path / "x")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 10_000_000  # the bomb holds 30 MB
+    with little_memory():
+        assert str(tmp_path / "x") in refused(read_idx, tmp_path / "x")
 
 
 def npy(header: str, version: int = 1) -> bytes:
@@ -87,9 +101,10 @@ def npy_of(shape: str, descr: str = "'|u1'") -> bytes:
         b"PK\3\4",
     ],
 )
-def test_npy(content, tmp_path):
+def test_npy(content, tmp_path, recwarn):
     (tmp_path / "x.npy").write_bytes(content)
     assert "x.npy" in refused(map_npy, tmp_path / "x.npy")
+    assert [str(warning.message) for warning in recwarn] == []  # one line, not two
 
 
 def test_fortran_order_is_read_as_it_was_meant(tmp_path):
@@ -141,6 +156,65 @@ def test_a_bad_image_in_a_folder(bad, content, tmp_path):
     path.unlink()
     os.mkfifo(path) if content is None else path.write_bytes(content)
     assert str(path) in refused(read_image_folder, "x", tmp_path)
+
+
+def test_an_image_of_far_too_many_pixels(tmp_path, recwarn):
+    (tmp_path / "a").mkdir()
+    for i in range(6):
+        Image.new("1", (10_000, 10_000) if i == 3 else (4, 4)).save(tmp_path / f"a/{i}.png")
+    with little_memory():
+        assert "pixels" in refused(read_image_folder, "x", tmp_path)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+class Calls:
+    """Is pickled as a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+TEXT = "x" * 2_000_000
+RECONSTRUCT = np.zeros(1).__reduce__()[0]
+PICKLES = {
+    "array that is only declared": lambda: pickle.dumps({b"data": Calls(RECONSTRUCT, np.ndarray, (30_000_000,), b"b")}),
+    "array made directly": lambda: pickle.dumps({b"data": Calls(np.ndarray, (30_000_000,), "u1")}),
+    "one text many times": lambda: pickle.dumps(
+        {b"data": [Calls(codecs.encode, TEXT, "latin1") for _ in range(20)]}, 2
+    ),
+    "memo": lambda: b"\x80\x02}r" + struct.pack("<I", 1 << 23) + b".",
+    "bytes that are not there": lambda: b"\x80\x05\x96" + struct.pack("<Q", 1 << 26) + b"abc.",
+    "objects": lambda: pickle.dumps({b"data": np.array([None, 1])}),
+    "structure": lambda: pickle.dumps({b"data": np.zeros(3, "u1,u1")}),
+}
+
+
+@pytest.mark.parametrize("how", PICKLES)
+def test_pickles(how, tmp_path):
+    (tmp_path / "x").write_bytes(PICKLES[how]())
+    with little_memory(12_000_000):
+        assert "x is truncated, corrupt or not a data file" in refused(load_pickled_arrays, tmp_path / "x")
+
+
+def test_a_pickle_larger_than_any_data_file(tmp_path):
+    with open(tmp_path / "x", "wb") as file:
+        file.truncate(safe_pickle.MAX_BYTES + 1)
+    with little_memory():
+        assert "has more than" in refused(load_pickled_arrays, tmp_path / "x")
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", ["u1", "<i8", ">i4", "f4", "?"])
+def test_arrays_of_numbers_are_read_as_pickle_reads_them(protocol, dtype, tmp_path):
+    arrays = {"a": np.arange(24).reshape(2, 3, 4).astype(dtype), "f": np.asfortranarray(np.eye(3, 5).astype(dtype))}
+    (tmp_path / "x").write_bytes(pickle.dumps(arrays, protocol))
+    for name, found in load_pickled_arrays(tmp_path / "x").items():
+        expected = arrays[name.decode() if isinstance(name, bytes) else name]
+        assert found.dtype == expected.dtype
+        assert found.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
@@ -210,6 +284,84 @@ def test_an_archive_that_unpacks_to_far_more(write, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("packed", [gzip.open, bz2.open, lzma.open, open])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_header_that_fills_the_memory(packed, kind, tmp_path):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 30_000_000
+    with packed(tmp_path / "x", "wb") as file:
+        file.write(info.tobuf(tarfile.USTAR_FORMAT) + bytes(30_000_000))
+    with little_memory():
+        assert "headers are too long" in refused(extract, tmp_path / "x", tmp_path / "out")
+
+
+def test_many_long_tar_headers_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_HEADERS", 500_000)
+    with tarfile.open(tmp_path / "x", "w:gz", format=tarfile.PAX_FORMAT) as target:
+        for i in range(20):
+            info = tarfile.TarInfo(str(i))
+            info.pax_headers = {"comment": "x" * 50_000}
+            target.addfile(info)
+    assert "headers are too long" in refused(extract, tmp_path / "x", tmp_path / "out")
+    monkeypatch.setattr(archive, "MAX_HEADERS", 5_000_000)
+    extract(tmp_path / "x", tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 20
+
+
+def _tiny(tmp_path, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytearray:
+    path = tmp_path / "data" / "tiny-imagenet-200.zip"
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w", method) as target:
+        for name, content in files.items():
+            target.writestr(f"tiny-imagenet-200/{name}", content)
+    return bytearray(path.read_bytes())
+
+
+def _refused_tiny(tmp_path) -> str:
+    return refused(load_images, "tiny_imagenet", tmp_path / "data", False)
+
+
+@pytest.mark.parametrize("name", ["wnids.txt", "val/val_annotations.txt"])
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_texts_of_tiny_imagenet_have_a_limit(name, as_zip, tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "KAGGLE_INPUT", tmp_path / "kaggle")
+    monkeypatch.chdir(tmp_path)
+    files = tiny_imagenet_files(classes=2, train=1, val=1) | {name: b" " * 50_000_000}
+    if as_zip:
+        _tiny(tmp_path, files, zipfile.ZIP_DEFLATED)
+    else:
+        for path, content in files.items():
+            (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data" / path).write_bytes(content)
+    del files
+    with little_memory(40_000_000):
+        assert f"{name} has more than" in _refused_tiny(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["encrypted", "method 97", "lzma damage", "bz2 damage", "deflate damage"])
+@pytest.mark.parametrize("which", ["wnids.txt", "val/images/val_0.JPEG"])
+def test_tiny_imagenet_members_that_cannot_be_read(how, which, tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "KAGGLE_INPUT", tmp_path / "kaggle")
+    monkeypatch.chdir(tmp_path)
+    methods = {"lzma damage": zipfile.ZIP_LZMA, "bz2 damage": zipfile.ZIP_BZIP2}
+    files = tiny_imagenet_files(classes=2, train=1, val=1)
+    content = _tiny(tmp_path, files, methods.get(how, zipfile.ZIP_DEFLATED))
+    name = f"tiny-imagenet-200/{which}".encode()
+    local = content.index(name) - 30
+    central = content.rindex(name) - 46
+    if how == "encrypted":
+        content[local + 6] |= 1
+        content[central + 8] |= 1
+    elif how == "method 97":
+        content[local + 8] = content[central + 10] = 97
+    else:
+        start = local + 30 + len(name) + 4
+        content[start : start + 5] = b"\xff" * 5
+    (tmp_path / "data" / "tiny-imagenet-200.zip").write_bytes(content)
+    assert f"tiny-imagenet-200.zip: {which} is " in _refused_tiny(tmp_path)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["tiny-imagenet-200.zip"]
+
+
 ANSWERS = {
     "length abc": (200, {"Content-Length": "abc"}, b"x"),
     "length negative": (200, {"Content-Length": "-5"}, b"x"),
@@ -221,7 +373,16 @@ ANSWERS = {
     "location loop": (302, {"Location": "/x"}, b""),
     "wrong offset": (206, {"Content-Range": "bytes 7-9/10", "Content-Length": "3"}, b"abc"),
     "no offset": (206, {"Content-Length": "3"}, b"abc"),
-    "drip": (200, {"Content-Length": "500"}, None),
+    "drip": (200, {"Content-Length": "500"}, b"", b"x"),
+    "drip of headers": (None, {}, b"HTTP/1.0 200 OK\r\nX-Slow: ", b"x"),
+    "continue for ever": (None, {}, b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "drip of a chunk's length": (200, {"Transfer-Encoding": "chunked"}, b"1\r\nx\r\n", b"0"),
+}
+AT_LAST = {  # what makes the slow answers whole after all: without a limit of time the file would be taken
+    "drip": b"x" * 500,
+    "drip of headers": b"\r\n\r\nfile",
+    "continue for ever": b"HTTP/1.0 200 OK\r\n\r\nfile",
+    "drip of a chunk's length": b"\r\n\r\n",
 }
 
 
@@ -229,23 +390,26 @@ ANSWERS = {
 def test_servers(how, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
-    status, headers, body = ANSWERS[how]
+    status, headers, body, *drip = ANSWERS[how]
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if "Transfer-Encoding" in headers else "HTTP/1.0"
+
         def do_GET(self):
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if body is not None:
+            self.close_connection = True
+            if status is not None:
+                self.send_response(status)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                self.end_headers()
+            with contextlib.suppress(OSError):
                 self.wfile.write(body)
-                return
-            try:
-                while not over.wait(0.05):
-                    self.wfile.write(b"x")
-            except OSError:
-                pass
+                if drip:
+                    ends = time.monotonic() + 2
+                    while time.monotonic() < ends and not over.wait(0.05):
+                        self.wfile.write(drip[0])
+                    self.wfile.write(AT_LAST[how])
 
         def log_message(self, *args):
             pass
@@ -256,9 +420,10 @@ def test_servers(how, tmp_path, monkeypatch):
         (tmp_path / ".x.part").write_bytes(b"ab")
         remote = RemoteFile("x", (f"http://127.0.0.1:{server.server_port}/x",), None, limit=1000)
         try:
-            refused(fetch.fetch, remote, tmp_path, lambda done, total: None)
+            message = refused(fetch.fetch, remote, tmp_path, lambda done, total: None)
         finally:
             over.set()
             server.shutdown()
             thread.join()
     assert not (tmp_path / "x").exists()
+    assert ("bytes in 0.2 seconds" in message) == bool(drip)

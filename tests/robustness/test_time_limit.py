@@ -5,6 +5,7 @@ import signal
 
 import micro
 import pytest
+import torch
 
 from lop import runner as run_module
 from lop.cli import main
@@ -197,7 +198,7 @@ def test_more_than_the_memory_is_one_line(arguments, capsys, monkeypatch):
     monkeypatch.undo()
 
     def out_of_memory(*_):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\nmore lines")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB\nmore lines")
 
     monkeypatch.setattr("lop.training.loop.Loop._begin", out_of_memory)
     assert main(arguments()) == 2

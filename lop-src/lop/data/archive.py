@@ -1,17 +1,21 @@
 """Unpacking archives that nobody vouches for."""
 
+import bz2
+import contextlib
+import gzip
 import lzma
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from lop.utils.errors import UserError
 from lop.utils.files import BLOCK, require_regular
 
+MAX_HEADER, MAX_HEADERS = 1 << 16, 1 << 26  # bytes of one extended header of a tar file, and of all
 RATIO, ALLOWANCE, MAX_MEMBERS = 20, 256 << 20, 500_000  # images hardly shrink: more than 20-fold is an attack
 # what zipfile, tarfile and the decompressors raise for damage, passwords (RuntimeError) and unknown methods
 DAMAGE = (
@@ -30,29 +34,64 @@ DAMAGE = (
 Member = tuple[str, int, Callable[[], BinaryIO]]  # name, bytes declared, and how to open it
 
 
-def extract(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar file into `folder`, regular files only.
+def extract(archive: Path, folder: Path, only: Collection[str] | None = None) -> None:
+    """Unpack a zip or tar file into `folder`, regular files only. only: these members and no others.
 
     Raises UserError, before anything of it is written, for a member that would leave the folder (absolute, `..`)
-    or is a link or device, or when more than 20 times the archive's size plus 256 MB would be unpacked; and for an
-    archive that is truncated or corrupt.
+    or is a link or device, when more than 20 times the archive's size plus 256 MB would be unpacked, and when
+    a member of `only` is not there; and for an archive that is truncated or corrupt.
     """
     require_regular(archive)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as source:
-                _write(_listed(_zip_members(source, archive), archive), archive, folder)
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as source:
-                _write(_listed(_tar_members(source, archive), archive), archive, folder)
+                _write(_listed(_zip_members(source, archive), archive, only), archive, folder)
         else:
-            raise UserError(f"{archive} is no zip or tar file: fetch it again")
+            with _opened_tar(archive) as (source, stream):
+                members = _listed(_tar_members(source, archive), archive, only)
+                stream.is_listing = False
+                _write(members, archive, folder)
     except UserError:
         raise
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
             raise
         raise UserError(f"{archive} is truncated or corrupt ({error}): fetch it again") from None
+
+
+class _Headers:
+    """A tar's bytes as tarfile reads them. While it lists the members, what it asks for is a header: of bounded size.
+
+    An extended header says itself how long it is, and is kept in memory: a few compressed bytes would fill it.
+    """
+
+    def __init__(self, stream: BinaryIO, archive: Path):
+        self.stream, self.archive = stream, archive
+        self.is_listing, self.extended = True, 0
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if self.is_listing and size > tarfile.BLOCKSIZE:
+            self.extended += size
+            if size > MAX_HEADER or self.extended > MAX_HEADERS:
+                raise UserError(f"{self.archive} is no archive of images (its headers are too long): fetch it again")
+        return self.stream.read(size)
+
+
+@contextlib.contextmanager
+def _opened_tar(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Headers]]:
+    with open(archive, "rb") as file:
+        start = file.read(6)
+    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), open)
+    with opener(archive, "rb") as stream:
+        headers = _Headers(stream, archive)
+        try:
+            source = tarfile.TarFile(fileobj=headers)
+        except tarfile.TarError:
+            raise UserError(f"{archive} is no zip or tar file: fetch it again") from None
+        with source:
+            yield source, headers
 
 
 def _zip_members(source: zipfile.ZipFile, archive: Path) -> Iterator[Member]:
@@ -81,16 +120,19 @@ def _checked(name: str, archive: Path) -> str:
     return str(path)
 
 
-def _listed(members: Iterator[Member], archive: Path) -> list[Member]:
-    """The members, refused as soon as their declared sizes or their number are too many."""
+def _listed(members: Iterator[Member], archive: Path, only: Collection[str] | None) -> list[Member]:
+    """The members that are wanted, refused as soon as all members' declared sizes or their number are too many."""
     limit = archive.stat().st_size * RATIO + ALLOWANCE
     listed: list[Member] = []
     total = 0
-    for member in members:
+    for number, member in enumerate(members):
         total += member[1]
-        if total > limit or len(listed) >= MAX_MEMBERS:
+        if total > limit or number >= MAX_MEMBERS:
             raise UserError(f"{archive} would unpack to more than {limit} bytes or {MAX_MEMBERS} files: refused")
-        listed.append(member)
+        if only is None or member[0] in only:
+            listed.append(member)
+    if only is not None and (absent := sorted(set(only) - {name for name, *_ in listed})):
+        raise UserError(f"{archive} does not hold {', '.join(absent)}: fetch it again")
     return listed
 
 

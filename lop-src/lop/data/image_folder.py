@@ -1,6 +1,7 @@
 """Images as single files: `<class>/<image>`, with or without `train/` and `test/` (or `val/`) above."""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -28,8 +29,10 @@ def _opened(file: Path | BinaryIO, where: str | Path) -> Iterator[Image.Image]:
     if isinstance(file, Path):
         require_regular(file)
     try:
-        with Image.open(file) as image:
-            yield image
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 90 million pixels
+            with Image.open(file) as image:
+                yield image
     except Exception as error:  # the bytes decide what a decoder stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where} is truncated, corrupt or no image ({reason}): replace it") from None

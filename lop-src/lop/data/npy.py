@@ -1,9 +1,9 @@
 """Images as .npy files: four files for a data set, or one file per class."""
 
 import hashlib
+import math
 import os
 import tokenize
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from lop.data.images import ImageData, as_split, image_data
-from lop.utils.errors import UserError
+from lop.utils.errors import UserError, shown
 from lop.utils.files import require_regular
 
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 NPY_FILES = ["train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"]
 
 
@@ -25,13 +26,20 @@ def map_npy(path: Path) -> np.ndarray:
         raise UserError(f"{path} is missing: put it there, or fetch the data again")
     require_regular(path)
     try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version not in _HEADERS:
+                raise ValueError(f"version {version} of the format")
+            shape, fortran_order, dtype = _HEADERS[version](file)
+            start = file.tell()
+        if dtype.hasobject or min(shape, default=1) < 0:
+            raise ValueError(f"{dtype} of the shape {shape}")
+        # in Python's integers, which do not overflow as numpy's do
+        expected = start + math.prod(shape) * dtype.itemsize
+        if expected != path.stat().st_size:
+            raise ValueError(f"{path.stat().st_size} bytes instead of {shown(expected)}")
         # copy-on-write, because torch warns about arrays that are read-only
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-        if not isinstance(array, np.memmap):
-            raise ValueError("an archive of arrays")
-        if array.offset + array.nbytes != path.stat().st_size:
-            raise ValueError(f"{path.stat().st_size} bytes instead of {array.offset + array.nbytes}")
-        return array
+        return np.memmap(path, dtype, "c", start, shape, "F" if fortran_order else "C")
     except (
         ValueError,
         TypeError,
@@ -42,7 +50,6 @@ def map_npy(path: Path) -> np.ndarray:
         MemoryError,
         RecursionError,
         tokenize.TokenError,
-        zipfile.BadZipFile,
     ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is truncated, corrupt or not a .npy file ({reason}): fetch it again") from None

@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from lop.utils.files import file_md5, require_regular
 
 ARCHIVE = "tiny-imagenet-200.zip"
 ARCHIVE_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+MAX_TEXT = 1 << 24  # of wnids.txt and val_annotations.txt, which have 2 kB and 0.4 MB
 CACHE = "tiny_imagenet_cache"
 PUBLISHED = {"classes": 200, "train": 500, "test": 50}
 
@@ -49,6 +51,13 @@ def find_cache(roots: list[Path]) -> Path | None:
     return None
 
 
+def _short_text(file: BinaryIO, where: str | Path) -> str:
+    content = file.read(MAX_TEXT + 1)
+    if len(content) > MAX_TEXT:
+        raise UserError(f"{where} has more than {MAX_TEXT} bytes: fetch the data again")
+    return content.decode()
+
+
 class Layout:
     """The files of the zip's layout, in a folder."""
 
@@ -56,10 +65,12 @@ class Layout:
         self.root = root
 
     def text(self, name: str) -> str:
+        path = self.root / name
         try:
-            return require_regular(self.root / name).read_text()
+            with open(require_regular(path), "rb") as file:
+                return _short_text(file, path)
         except (OSError, UnicodeDecodeError):
-            raise UserError(f"{self.root / name} is missing or unreadable: fetch the data again") from None
+            raise UserError(f"{path} is missing or unreadable: fetch the data again") from None
 
     def list(self, folder: str) -> list[str]:
         """Names of the image files in a folder, sorted."""
@@ -87,7 +98,7 @@ class ZipLayout(Layout):
                 self.folders.setdefault(folder, []).append(file)
 
     def text(self, name: str) -> str:
-        return self._read(name, lambda file: file.read().decode())
+        return self._read(name, lambda file: _short_text(file, f"{self.root}: {name}"))
 
     def list(self, folder: str) -> list[str]:
         return sorted(self.folders.get(folder, []))

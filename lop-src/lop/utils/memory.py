@@ -11,7 +11,8 @@ from torch import nn
 from lop.utils.errors import UserError
 
 GB = 1e9
-_SIGNS = ("out of memory", "allocate", "not enough memory", "overflow", "buffer size", "Trying to create tensor")
+# torch has a type of error for accelerators only: what its CPU allocator, its size arithmetic and new tensors say
+_CPU_SIGNS = ("DefaultCPUAllocator", "Storage size calculation overflowed", "buffer size", "Trying to create tensor")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of containers
 
 
@@ -20,12 +21,17 @@ def memory_errors(advice: str) -> Iterator[None]:
     """Turn a failed allocation into a UserError that ends with the advice; other errors pass."""
     try:
         yield
-    except (MemoryError, OverflowError) as error:
+    except (MemoryError, OverflowError, torch.cuda.OutOfMemoryError) as error:
         raise UserError(f"out of memory ({_first_line(error)}): {advice}") from None
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _SIGNS):
+        if not _is_of_the_cpus_memory(error):
             raise
         raise UserError(f"out of memory ({_first_line(error)}): {advice}") from None
+
+
+def _is_of_the_cpus_memory(error: RuntimeError) -> bool:
+    text = _first_line(error)
+    return any(sign in text for sign in _CPU_SIGNS)
 
 
 def _first_line(error: BaseException) -> str:
