@@ -112,7 +112,7 @@ def analyze_folder(options: argparse.Namespace) -> int:
 
 
 def sweep_grid(options: argparse.Namespace) -> int:
-    from lop.sweep import LocalProcesses, read_grid, sweep  # the others need no notebook machinery
+    from lop.sweep import ELSEWHERE, LocalProcesses, read_grid, sweep  # the others need no notebook machinery
 
     grid = read_grid(options.config)
     require(COUNT, **{"--parallel": options.parallel})
@@ -122,7 +122,7 @@ def sweep_grid(options: argparse.Namespace) -> int:
     if failed := [outcome for outcome in outcomes if outcome.state == "failed"]:
         print("failed:", *(f"  {outcome.name}: {outcome.detail}" for outcome in failed), sep="\n", file=sys.stderr)
         return FAILED
-    return RESUME_ME if counts["interrupted"] else FINISHED
+    return RESUME_ME if counts["interrupted"] or counts[ELSEWHERE] else FINISHED
 
 
 def config_of(options: argparse.Namespace) -> Config:

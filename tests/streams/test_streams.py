@@ -171,8 +171,8 @@ def test_mean_and_std_normalise_every_split_and_batch_alike(name, make):
     for options, message in (
         ({"mean": [0.5]}, "mean and std must be given together"),
         ({"mean": [0.5, 0.5], "std": [0.5]}, r"mean must have 1 number or \d, one per channel"),
-        ({"mean": [0.5], "std": [0.0]}, "std must be > 0"),
-        ({"mean": [float("nan")], "std": [1.0]}, "mean must be finite"),
+        ({"mean": [0.5], "std": [0.0]}, r"std\[0\] must be > 0"),
+        ({"mean": [float("nan")], "std": [1.0]}, r"mean\[0\] must be finite"),
     ):
         with pytest.raises(UserError, match=f"^{message}"):
             make(name, **options)

@@ -3,16 +3,13 @@
 import json
 import subprocess
 import sys
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import nbformat
 import pytest
 
-import lop.sweep
 from lop.runs import load
-from lop.sweep import LocalProcesses, Outcome, make_grid, read_grid, sweep
+from lop.sweep import Outcome, make_grid, read_grid, sweep
 from lop.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +48,19 @@ def test_a_cell_for_every_combination(tmp_path):
     assert len({job.folder for job in jobs} | {job.output for job in jobs}) == 16
     assert all(job.parameters["num_tasks"] == 2 and not job.parameters["baseline"] for job in jobs)
     json.dumps([job.parameters for job in jobs])  # can travel
+
+
+def test_folders_are_those_that_the_runs_will_use(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    grid = grid_of(tmp_path, results_dir="~/results")
+    assert grid.results_dir == tmp_path / "results"
+    for job in grid.jobs:
+        assert Path(job.folder) == tmp_path / "results" / job.name
+        assert Path(job.output).parent == tmp_path / "results" / "notebooks"
+        assert job.parameters["results_dir"] == str(tmp_path / "results")
+    with pytest.raises(UserError, match=r"run\.name: 'old-x' must not begin with"):
+        grid_of(tmp_path, grid={"run.name": ["old-x"]})
 
 
 @pytest.mark.parametrize(
@@ -98,38 +108,6 @@ def test_what_is_done_is_not_run_again(tmp_path):
     assert "8 cells, 7 done before, 1 to run" in said
     table = json.loads((grid.results_dir / "sweep.json").read_text())
     assert [row["state"] for row in table] == ["finished"] + ["done before"] * 7
-
-
-class Pool:
-    """A process pool whose first job is killed."""
-
-    def __init__(self, *args, **options):
-        self.killed = False
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        pass
-
-    def shutdown(self, **options):
-        pass
-
-    def submit(self, function, job):
-        future = Future()
-        if self.killed:
-            future.set_result(Outcome(job["name"], "finished"))
-        else:
-            future.set_exception(BrokenProcessPool())
-        self.killed = True
-        return future
-
-
-def test_a_killed_process_fails_its_cell_and_no_other(tmp_path, monkeypatch):
-    grid = grid_of(tmp_path)
-    monkeypatch.setattr(lop.sweep, "ProcessPoolExecutor", Pool)
-    outcomes = {outcome.name: outcome.state for outcome in LocalProcesses(2).run(grid.jobs)}
-    assert [outcomes[job.name] for job in grid.jobs] == ["failed"] + ["finished"] * 7
 
 
 def test_the_command_runs_lists_failures_and_goes_on(tmp_path):

@@ -21,24 +21,26 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 import lop
 from lop.config import Config, check_options, read_file
 from lop.plan import plan
-from lop.runs import read_status
-from lop.utils.errors import UserError, near_matches
-from lop.utils.files import disk_errors, write_text
+from lop.runs import RunningElsewhereError, read_status, results_folder, run_folder_of
+from lop.sweep.workers import WorkerDiedError, Workers
+from lop.utils.errors import UserError, near_matches, shortened
+from lop.utils.files import disk_errors, make_folder, write_text
 from lop.utils.ranges import COUNT, require
 
 PARAMETERS = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
 PARAMETERS += ("time_limit_hours",)
 MOST_CELLS = 100_000
+ELSEWHERE = "running elsewhere"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """state: of the run (finished, interrupted, diverged), or failed; detail: one line that says why."""
+    """state: of the run (finished, interrupted, diverged), done before, running elsewhere or failed.
+
+    detail: one line that says why.
+    """
 
     name: str
     state: str
@@ -68,44 +73,59 @@ class Executor(Protocol):
 
 
 class LocalProcesses:
-    """Jobs in so many processes on this machine."""
+    """Jobs in so many processes on this machine, one for each job: one that is killed takes no other along.
+
+    They end, and the notebooks' kernels with them, when this process does, however it ends, and when the caller stops.
+    """
 
     def __init__(self, parallel: int = 1):
         self.parallel = parallel
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        with ProcessPoolExecutor(self.parallel, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(execute, asdict(job)): job for job in jobs}
+        with Workers() as workers, ThreadPoolExecutor(self.parallel) as threads:
+            waiting = {threads.submit(workers.call, execute, asdict(job)): job for job in jobs}
             try:
                 for done in as_completed(waiting):
                     try:
                         yield done.result()
-                    except BrokenProcessPool:
+                    except WorkerDiedError:
                         yield Outcome(waiting[done].name, "failed", "its process was killed (out of memory?)")
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                workers.end()
+                raise
 
 
 def execute(job: dict[str, Any]) -> Outcome:
     """Run the notebook of one job (a Job as a dict). Errors of the run are outcomes, not exceptions."""
+    cell = Job(**job)
+    output = Path(cell.output)
+    try:
+        make_folder(output.parent)
+        with FileLock(output.parent / f".{output.stem}.lock", timeout=0):  # two sweeps write it one after the other
+            return Outcome(cell.name, "done before") if is_done(cell) else _execute(cell, output)
+    except Timeout:
+        return Outcome(cell.name, ELSEWHERE, "another sweep is at this cell")
+    except Exception as error:  # a kernel that died, a full disk, a damaged status: the other cells go on
+        return Outcome(cell.name, "failed", shortened(f"{type(error).__name__}: {error}"))
+
+
+def _execute(job: Job, output: Path) -> Outcome:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    output = Path(job["output"])
-    part = output.with_suffix(".part.ipynb")  # a notebook under its own name is a whole one
+    part, failed = output.with_name(f"{output.stem}.part.ipynb"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(
-            job["notebook"], str(part), job["parameters"], kernel_name="python3", progress_bar=False
-        )
-        part.replace(output)
+        papermill.execute_notebook(job.notebook, str(part), job.parameters, kernel_name="python3", progress_bar=False)
     except PapermillExecutionError as error:
-        part.replace(output.with_suffix(".failed.ipynb"))
-        return Outcome(job["name"], "failed", f"{error.ename}: {error.evalue}".splitlines()[0])
-    except Exception as error:  # a kernel that died, a full disk: the other cells go on
-        return Outcome(job["name"], "failed", f"{type(error).__name__}: {error}".splitlines()[0])
-    output.with_suffix(".failed.ipynb").unlink(missing_ok=True)
-    return Outcome(job["name"], read_status(Path(job["folder"])).get("state", "failed"))
+        if error.ename == RunningElsewhereError.__name__:  # what a kernel tells of an exception's type
+            part.unlink()
+            return Outcome(job.name, ELSEWHERE, shortened(error.evalue))
+        part.replace(failed)
+        return Outcome(job.name, "failed", shortened(f"{error.ename}: {error.evalue}"))
+    part.replace(output)  # a notebook under its own name is a whole one
+    failed.unlink(missing_ok=True)
+    return Outcome(job.name, read_status(Path(job.folder)).get("state", "failed"))
 
 
 class Grid:
@@ -132,7 +152,7 @@ def make_grid(
 ) -> Grid:
     """Every combination of the values in `grid`, as jobs. threads: of torch, per process; see the module."""
     require(COUNT, parallel=parallel, threads=threads)
-    source = find_notebook(notebook)
+    source, results = find_notebook(notebook), results_folder(results_dir)
     axes = {name: values for name, values in grid.items() if values}
     size = 1
     for values in axes.values():
@@ -142,14 +162,13 @@ def make_grid(
     jobs: dict[str, Job] = {}
     for values in itertools.product(*axes.values()):
         cell = {**(settings or {}), **dict(zip(axes, values, strict=True))}
-        parameters, config = cell_parameters(cell, results_dir, threads)
+        parameters, config = cell_parameters(cell, str(results), threads)
         name = config.run_name()
         if name in jobs:
             raise UserError(f"grid: two cells are the same run, {name}; make their settings differ or drop one")
-        folder = Path(results_dir) / name
-        output = Path(results_dir) / "notebooks" / f"{name}.ipynb"
-        jobs[name] = Job(name, str(source), str(output), str(folder), parameters)
-    return Grid(list(jobs.values()), Path(results_dir), parallel)
+        output = results / "notebooks" / f"{name}.ipynb"
+        jobs[name] = Job(name, str(source), str(output), str(run_folder_of(config)), parameters)
+    return Grid(list(jobs.values()), results, parallel)
 
 
 def cell_parameters(cell: dict[str, Any], results_dir: str, threads: int) -> tuple[dict[str, Any], Config]:
@@ -177,7 +196,10 @@ def find_notebook(notebook: str | None) -> Path:
 
 def is_done(job: Job) -> bool:
     """The run has ended and its notebook is whole."""
-    ended = read_status(Path(job.folder)).get("state") in ("finished", "diverged")
+    try:
+        ended = read_status(Path(job.folder)).get("state") in ("finished", "diverged")
+    except UserError:  # a damaged one: the run says so
+        return False
     return ended and Path(job.output).exists()
 
 
@@ -197,8 +219,8 @@ def sweep(grid: Grid, executor: Executor | None = None, report: Callable[[str], 
             + (f" ({outcome.detail})" if outcome.detail else "")
         )
     ordered = [outcomes[job.name] for job in grid.jobs]
-    with disk_errors(grid.results_dir):
-        grid.results_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(grid.results_dir)
     rows = [{**asdict(job), **asdict(outcome)} for job, outcome in zip(grid.jobs, ordered, strict=True)]
-    write_text(grid.results_dir / "sweep.json", json.dumps(rows, indent=2) + "\n")
+    with disk_errors(grid.results_dir), FileLock(grid.results_dir / ".sweep.lock"):  # another sweep may end now, too
+        write_text(grid.results_dir / "sweep.json", json.dumps(rows, indent=2) + "\n")
     return ordered
