@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -261,7 +261,8 @@ def _guarded(hint: Any) -> Any:
     members = tuple(m if m in (..., None) else _guarded(m) for m in get_args(hint) if not _is_tensor(m))
     if get_origin(hint) in (Union, UnionType):
         return Union[members]  # noqa: UP007 (built at run time)
-    return get_origin(hint)[members] if get_origin(hint) in (list, tuple, dict) else hint
+    origin = list if get_origin(hint) is Sequence else get_origin(hint)  # a default may be a tuple, a config has lists
+    return origin[members] if origin in (list, tuple, dict) else hint
 
 
 def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
@@ -271,11 +272,11 @@ def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
         raise _described(error.errors()[0], model, data, path) from None
 
 
-def _described(error: dict[str, Any], model: type[BaseModel], data: Any, path: str) -> UserError:
+def _described(error: Mapping[str, Any], model: type[BaseModel], data: Any, path: str) -> UserError:
     keys = _keys_in(data, error["loc"])
     where = ".".join([*filter(None, [path]), *map(str, keys)])
     if error["type"] == "extra_forbidden":
-        message = f"unknown key; {near_matches(keys[-1], _fields(model, keys[:-1]))}"
+        message = f"unknown key; {near_matches(str(keys[-1]), _fields(model, keys[:-1]))}"
     elif error["type"] == "missing":
         where, message = ".".join(filter(None, [where, str(error["loc"][-1])])), "missing"
     else:

@@ -9,8 +9,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, Any, cast
 
 from lop.utils.errors import UserError
 from lop.utils.files import BLOCK, require_regular
@@ -31,7 +32,7 @@ DAMAGE = (
     OverflowError,
     OSError,
 )
-Member = tuple[str, int, Callable[[], BinaryIO]]  # name, bytes declared, and how to open it
+Member = tuple[str, int, Callable[[], IO[bytes]]]  # name, bytes declared, and how to open it
 
 
 def extract(archive: Path, folder: Path, only: Collection[str] | None = None) -> None:
@@ -65,7 +66,7 @@ class _Headers:
     An extended header says itself how long it is, and is kept in memory: a few compressed bytes would fill it.
     """
 
-    def __init__(self, stream: BinaryIO, archive: Path):
+    def __init__(self, stream: IO[bytes], archive: Path):
         self.stream, self.archive = stream, archive
         self.is_listing, self.extended = True, 0
         self.seek, self.tell = stream.seek, stream.tell
@@ -82,12 +83,12 @@ class _Headers:
 def _opened_tar(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Headers]]:
     with open(archive, "rb") as file:
         start = file.read(6)
-    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    openers: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
     opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), open)
     with opener(archive, "rb") as stream:
         headers = _Headers(stream, archive)
         try:
-            source = tarfile.TarFile(fileobj=headers)
+            source = tarfile.TarFile(fileobj=cast(IO[bytes], headers))  # tarfile only reads, seeks and tells
         except tarfile.TarError:
             raise UserError(f"{archive} is no zip or tar file: fetch it again") from None
         with source:
@@ -100,7 +101,7 @@ def _zip_members(source: zipfile.ZipFile, archive: Path) -> Iterator[Member]:
         if link:
             raise UserError(f"{archive} holds the link {info.filename!r}: refused, nothing was unpacked")
         if not info.is_dir():
-            yield _checked(info.filename, archive), info.file_size, lambda info=info: source.open(info)
+            yield _checked(info.filename, archive), info.file_size, partial(source.open, info)
 
 
 def _tar_members(source: tarfile.TarFile, archive: Path) -> Iterator[Member]:
@@ -108,7 +109,13 @@ def _tar_members(source: tarfile.TarFile, archive: Path) -> Iterator[Member]:
         if not (info.isfile() or info.isdir()):
             raise UserError(f"{archive} holds the link or device {info.name!r}: refused, nothing was unpacked")
         if info.isfile():
-            yield _checked(info.name, archive), info.size, lambda info=info: source.extractfile(info)
+            yield _checked(info.name, archive), info.size, partial(_extracted, source, info)
+
+
+def _extracted(source: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = source.extractfile(info)
+    assert file is not None  # a file's content; folders have none
+    return file
 
 
 def _checked(name: str, archive: Path) -> str:

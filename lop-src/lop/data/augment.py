@@ -47,10 +47,11 @@ class Augmentation:
 
     def draw(self, count: int, generator: torch.Generator) -> Transforms:
         """Parameters for `count` images, on the generator's device."""
-        options = {"generator": generator, "device": generator.device}
-        flip = torch.rand(count, **options) < self.flip
-        corners = torch.randint(2 * self.padding + 1, (2, count), **options)
-        return Transforms(flip, corners[0], corners[1], torch.rand(count, **options) * self.degrees)
+        device = generator.device
+        flip = torch.rand(count, generator=generator, device=device) < self.flip
+        corners = torch.randint(2 * self.padding + 1, (2, count), generator=generator, device=device)
+        angle = torch.rand(count, generator=generator, device=device) * self.degrees
+        return Transforms(flip, corners[0], corners[1], angle)
 
     def sources(self, transforms: Transforms, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Which pixel each pixel of the result is: (index int64, inside bool), both (batch, height * width).

@@ -18,11 +18,20 @@ from lop.data.sources import SOURCES, load_images, own_path
 class ClassImages(Protocol):
     """load(class_id) -> {"train": images (n, C, H, W), "test": images}."""
 
-    name: str
-    num_classes: int
-    image_shape: tuple[int, ...]
-    source: str
-    fingerprint: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def image_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def load(self, class_id: int) -> dict[str, Tensor]: ...
 

@@ -3,8 +3,8 @@
 import gzip
 import math
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def _content(path: Path) -> tuple[bytearray, tuple[int, ...]]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read_declared(file: BinaryIO, path: Path) -> tuple[bytearray, tuple[int, ...]]:
+def _read_declared(file: gzip.GzipFile | BufferedReader, path: Path) -> tuple[bytearray, tuple[int, ...]]:
     # a bytearray, not bytes, so that the array made from it is writable, as torch wants it
     content = bytearray(file.read(4))
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE or not 1 <= content[3] <= 4:

@@ -40,7 +40,6 @@ class ImageTask(Task):
         order = self._order("epoch", epoch) if self.shuffle else torch.arange(len(labels), device=labels.device)
         size = self.batch_size
         used = self.steps_per_epoch * size
-        transforms = None
         if self.augment is not None:
             generator = make_generator(self.seed, "task", self.index, "augment", epoch)
             transforms = self.augment.draw(used, generator).to(labels.device)
@@ -49,7 +48,7 @@ class ImageTask(Task):
             chunk = slice(begin, min(begin + per_chunk, used))
             rows = order[chunk]
             x, y = images[rows], labels[rows]
-            if transforms is None:
+            if self.augment is None:
                 x = self.prepare(x)
             else:
                 x, inside = self.augment.apply(x, transforms[chunk])

@@ -30,7 +30,8 @@ class ImageData:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return tuple(self.splits["train"][0].shape[1:])
+        _, channels, height, width = self.splits["train"][0].shape
+        return channels, height, width
 
     @property
     def fingerprint(self) -> str:

@@ -32,10 +32,10 @@ def normaliser(
 
     mean, std: one number for all channels or one per channel; both or neither. Raises UserError otherwise.
     """
-    if (mean is None) != (std is None):
-        raise UserError(f"mean and std must be given together, got {mean} and {std}")
-    if mean is None:
+    if mean is None and std is None:
         return scale
+    if mean is None or std is None:
+        raise UserError(f"mean and std must be given together, got {mean} and {std}")
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, channels):
             raise UserError(f"must have 1 number or {channels}, one per channel, got {list(values)}", option=name)

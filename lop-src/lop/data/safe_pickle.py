@@ -5,7 +5,7 @@ import math
 import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class _Stored:
     """
 
     def __init__(self, *arguments: Any):
-        self.arguments, self.state = arguments, None
+        self.arguments = arguments
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -108,7 +109,7 @@ def _check_operations(content: bytes) -> None:
     The unpickler makes room for both before it looks at what follows.
     """
     for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
-        if operation.name.endswith("PUT") and argument > number:
+        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > number:
             raise pickle.UnpicklingError(f"its operation {number} is to be remembered as number {argument}")
 
 
@@ -134,7 +135,7 @@ def _number_type(stored: _DType) -> np.dtype:
     if found.kind not in "biuf":
         raise pickle.UnpicklingError(f"an array of {found}, not of numbers")
     byte_order = _text(stored.state[1]) if stored.state else "="
-    return found.newbyteorder(byte_order)
+    return found.newbyteorder(cast(Any, byte_order))  # numpy refuses what is none
 
 
 def _text(name: str | bytes) -> str:

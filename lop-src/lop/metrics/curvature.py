@@ -57,7 +57,9 @@ def lanczos(product: HessianProduct, steps: int, generator: torch.Generator) -> 
     like = product.parameters[0]
     vector = torch.randn(product.size, generator=generator, dtype=like.dtype).to(like.device)
     steps = min(steps, product.size)
-    basis, diagonal, off_diagonal = vector.new_empty(steps + 1, product.size), [], []
+    basis = vector.new_empty(steps + 1, product.size)
+    diagonal: list[float] = []
+    off_diagonal: list[float] = []
     basis[0] = vector / vector.norm()
     for i in range(steps):
         image = product(basis[i])
@@ -85,8 +87,8 @@ def hutchinson_trace(product: HessianProduct, probes: int, generator: torch.Gene
     for _ in range(probes):
         signs = torch.randint(0, 2, (product.size,), generator=generator, dtype=like.dtype).to(like.device) * 2 - 1
         samples.append((precise(signs) * precise(product(signs))).sum())
-    samples = torch.stack(samples)
-    return samples.mean(), samples.std() / probes**0.5
+    drawn = torch.stack(samples)
+    return drawn.mean(), drawn.std() / probes**0.5
 
 
 def hessian_effective_rank(product: HessianProduct, generator: torch.Generator) -> Tensor:

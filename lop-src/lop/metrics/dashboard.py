@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from inspect import Parameter
 from itertools import islice
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class Dashboard:
         ntk_size: int = 32,
         ntk: Literal["pseudo", "full"] = "pseudo",
         eval_examples: int | None = 10000,
-        extras: list[str] = (),
+        extras: Sequence[str] = (),
         seed: int = 0,
         **options: Any,
     ):
@@ -147,7 +148,7 @@ def _as_result(
     return {**result, "layers": layers, "layer_names": names, "spectra": spectra, "reasons": reasons}
 
 
-def _chosen(extras: list[str]) -> list[Metric]:
+def _chosen(extras: Sequence[str]) -> list[Metric]:
     names = list(CORE)
     for name in extras:
         try:
@@ -160,7 +161,7 @@ def _chosen(extras: list[str]) -> list[Metric]:
 def _read_back(values: dict[str, Any]) -> dict[str, list[float]]:
     """Each diagnostic's numbers, a scalar before its layers; what is on an accelerator is read at once."""
     flat = {name: _flatten(value) for name, value in values.items()}
-    read = {}
+    read: dict[str, list[float]] = {}
     for device in {tensor.device for tensor in flat.values()}:
         here = {name: tensor for name, tensor in flat.items() if tensor.device == device}
         numbers = iter(torch.cat(list(here.values())).tolist())

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 
 from lop.metrics.numerics import all_finite, precise
 from lop.metrics.outputs import correct, example_losses, select_outputs
@@ -16,7 +17,8 @@ def evaluate(learner, task, split: str, limit: int | None = None) -> dict[str, f
     "test" or "validation". Both numbers are NaN where there is nothing to compute: an empty split, outputs that
     are not finite, and the accuracy of a regression. Leaves no trace; reads back to the host once.
     """
-    examples, sums = 0, None
+    examples = 0
+    sums: Tensor | None = None
     with probing(learner.net, learner.optimizer), torch.no_grad():
         for x, y in task.evaluation(split, limit):
             outputs = learner.predict(x)
@@ -26,7 +28,7 @@ def evaluate(learner, task, split: str, limit: int | None = None) -> dict[str, f
             batch = torch.stack([precise(losses).sum(), precise(right).sum(), broken])
             sums = batch if sums is None else sums + batch
             examples += len(x)
-    if examples == 0:
+    if sums is None:
         return {"loss": math.nan, "accuracy": math.nan, "examples": 0}
     loss, right, broken = sums.tolist()
     accurate = not broken and learner.loss != "mse"

@@ -5,7 +5,9 @@ records each layer's input, one backward pass of sum(f_n) gives the gradient at 
 evaluation mode examples do not mix), and each layer adds its share of K from these two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 
 from lop.metrics.numerics import precise
 from lop.metrics.reasons import Reason, UndefinedMetricError
-from lop.nets.layer_io import Call, input_rows, multiplies_rows, output_rows, recorded_calls, unshared
+from lop.nets.layer_io import Call, WeightLayer, input_rows, multiplies_rows, output_rows, recorded_calls, unshared
 
 BLOCK = 2**22  # entries of per-example gradients held at once
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm
 Pairs = list[tuple[Tensor, Tensor]]  # (input, gradient at the output) of each call of a layer in one forward pass
 Scalars = Callable[..., list[Tensor]]  # (outputs, *targets) -> scalars of the examples, each (N,)
 
@@ -68,7 +71,7 @@ def _trains(parameter: Tensor | None) -> bool:
     return parameter is not None and parameter.requires_grad
 
 
-def _weight_gram(module: nn.Linear | nn.Conv2d, calls: Pairs) -> Tensor:
+def _weight_gram(module: WeightLayer, calls: Pairs) -> Tensor:
     x = torch.cat([input_rows(module, x) for x, _ in calls], dim=1)
     g = torch.cat([output_rows(module, g) for _, g in calls], dim=1)
     return _product_gram(x, g, _trains(module.weight), _trains(module.bias))
@@ -81,15 +84,20 @@ def _product_gram(x: Tensor, g: Tensor, weight: bool, bias: bool) -> Tensor:
     float64; of the two orders of multiplication the cheaper one is taken.
     """
     (n, length, inputs), outputs = x.shape, g.shape[2]
-    gram = 0
+    grams = []
     if weight:
         pairs = (n * length) ** 2 * (inputs + outputs)
         gradients = n * length * inputs * outputs + n**2 * inputs * outputs
-        gram = _gram_by_pairs(x, g) if pairs <= gradients else _gram_by_gradients(x, g)
+        grams.append(_gram_by_pairs(x, g) if pairs <= gradients else _gram_by_gradients(x, g))
     if bias:
         total = precise(g).sum(1)
-        gram = gram + total @ total.T
-    return gram
+        grams.append(total @ total.T)
+    return _sum(grams)
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    """Of one tensor or more, in their order."""
+    return reduce(torch.add, tensors)
 
 
 def _gram_by_pairs(x: Tensor, g: Tensor) -> Tensor:
@@ -101,21 +109,21 @@ def _gram_by_pairs(x: Tensor, g: Tensor) -> Tensor:
 def _gram_by_gradients(x: Tensor, g: Tensor) -> Tensor:
     rows = max(1, BLOCK // (x.shape[0] * x.shape[2]))
     blocks = (precise(part.transpose(1, 2) @ x).flatten(1) for part in g.split(rows, dim=2))
-    return sum(block @ block.T for block in blocks)
+    return _sum(block @ block.T for block in blocks)
 
 
-def _norm_gram(module: nn.Module, calls: Pairs) -> Tensor:
-    gram = 0
+def _norm_gram(module: Norm, calls: Pairs) -> Tensor:
+    grams = []
     for parameter, of_normalised in ((module.weight, True), (module.bias, False)):
         if _trains(parameter):
-            gradients = sum(
+            gradients = _sum(
                 _elementwise_gradient(module, g * _normalised(module, x) if of_normalised else g) for x, g in calls
             )
-            gram = gram + gradients @ gradients.T
-    return gram
+            grams.append(gradients @ gradients.T)
+    return _sum(grams)
 
 
-def _elementwise_gradient(module: nn.Module, product: Tensor) -> Tensor:
+def _elementwise_gradient(module: Norm, product: Tensor) -> Tensor:
     """Sum over the positions at which each entry of a norm's weight is used. (N, ...) -> (N, entries)."""
     n = len(product)
     if isinstance(module, nn.LayerNorm):
@@ -123,7 +131,7 @@ def _elementwise_gradient(module: nn.Module, product: Tensor) -> Tensor:
     return precise(product).reshape(n, module.weight.numel(), -1).sum(2)
 
 
-def _normalised(module: nn.Module, x: Tensor) -> Tensor:
+def _normalised(module: Norm, x: Tensor) -> Tensor:
     if isinstance(module, nn.LayerNorm):
         return F.layer_norm(x, module.normalized_shape, eps=module.eps)
     if isinstance(module, nn.GroupNorm):
@@ -133,7 +141,7 @@ def _normalised(module: nn.Module, x: Tensor) -> Tensor:
     return F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
 
 
-_RULES: dict[type, Callable[[nn.Module, Pairs], Tensor]] = {
+_RULES: dict[type, Callable[[Any, Pairs], Tensor]] = {
     nn.Linear: _weight_gram,
     nn.Conv2d: _weight_gram,
     nn.BatchNorm1d: _norm_gram,
@@ -146,7 +154,7 @@ _RULES: dict[type, Callable[[nn.Module, Pairs], Tensor]] = {
 def _generic_gram(net: nn.Module, parameters: dict[str, Tensor], batch, scalars: Scalars, count: int) -> Tensor:
     """The share of `parameters` in K from their per-example gradients, for layers without a rule."""
     rest = {name: p.detach() for name, p in net.named_parameters() if name not in parameters}
-    gram = 0
+    grams = []
     for i in range(count):
 
         def scalar(chosen, *example, index=i):
@@ -158,5 +166,5 @@ def _generic_gram(net: nn.Module, parameters: dict[str, Tensor], batch, scalars:
         gradients = torch.func.vmap(torch.func.grad(scalar), in_dims=(None, *[0] * len(batch)))(chosen, *batch)
         for gradient in gradients.values():
             rows = precise(gradient).reshape(len(gradient), -1)
-            gram = gram + rows @ rows.T
-    return gram
+            grams.append(rows @ rows.T)
+    return _sum(grams)

@@ -28,7 +28,7 @@ def probing(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) ->
     """
     modules = list(model.modules())
     modes = [module.training for module in modules]
-    buffers = [(m, dict(m._buffers), {k: b.clone() for k, b in m._buffers.items() if b is not None}) for m in modules]
+    buffers = [(m, dict(m._buffers), [(b, b.clone()) for b in m._buffers.values() if b is not None]) for m in modules]
     grads = [(p, p.grad) for p in model.parameters()]
     hooks = [(getattr(m, kind), dict(getattr(m, kind))) for m in modules for kind in _HOOKS]
     generators = [(g, g.get_state()) for g in _generators(optimizer)]
@@ -45,8 +45,8 @@ def probing(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) ->
                 module._buffers.clear()
                 module._buffers.update(tensors)
                 with torch.no_grad():
-                    for name, value in values.items():
-                        tensors[name].copy_(value)
+                    for buffer, value in values:
+                        buffer.copy_(value)
             for p, grad in grads:
                 p.grad = grad
             for table, content in hooks:  # in place: a hook's handle refers to its table

@@ -50,12 +50,12 @@ def feature_norm(features: Tensor) -> Tensor:
 
 
 def _proportions(features: list[Tensor], rule) -> tuple[Tensor, Tensor]:
-    counts, sizes = [], []
+    of_layers, sizes = [], []
     for layer in features:
         chosen = precise(rule(layer))
-        counts.append(nan_unless(all_finite([layer]), chosen.sum()))
+        of_layers.append(nan_unless(all_finite([layer]), chosen.sum()))
         sizes.append(chosen.numel())
-    counts = torch.stack(counts)
+    counts = torch.stack(of_layers)
     return counts.sum() / sum(sizes), counts / counts.new_tensor(sizes)
 
 

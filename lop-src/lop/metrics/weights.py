@@ -13,12 +13,13 @@ from lop.metrics.registry import metric
 
 def mean_magnitude(parameters: Iterable[Tensor]) -> Tensor:
     """Mean absolute value of all entries of all parameters together. -> ()."""
-    total, count = 0.0, 0
+    total: Tensor | float = 0.0
+    count = 0
     for p in parameters:
         # Row by row: as fast as one float32 sum, without its rounding error.
         rows = torch.linalg.vector_norm(p.detach().reshape(p.shape[0] if p.dim() > 1 else 1, -1), 1, dim=1)
         total, count = total + precise(rows).sum(), count + p.numel()
-    return total / count
+    return torch.as_tensor(total / count)
 
 
 def weight_condition(weight: Tensor) -> Tensor:

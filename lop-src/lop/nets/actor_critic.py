@@ -1,11 +1,13 @@
 """Policy and value nets for continuous control, as one net that describes its hidden layers."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lop.nets.base import HiddenLayer, Net, net
+from lop.nets.init import Init, remember
 from lop.nets.mlp import MLP
 from lop.utils.ranges import FINITE, require
 
@@ -44,7 +46,7 @@ class ActorCritic(Net):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        hidden: list[int] = (256, 256),
+        hidden: Sequence[int] = (256, 256),
         activation: str = "relu",
         layer_norm: bool = False,
         init: str = "lecun_uniform",
@@ -52,11 +54,11 @@ class ActorCritic(Net):
     ):
         super().__init__()
         require(FINITE, log_std=log_std)
-        options = {"hidden": hidden, "activation": activation, "layer_norm": layer_norm, "init": init}
-        self.policy = MLP(input_shape, num_outputs, **options)
-        self.value = MLP(input_shape, 1, **options)
+        mlp = partial(MLP, hidden=hidden, activation=activation, layer_norm=layer_norm, init=init)
+        self.policy = mlp(input_shape, num_outputs)
+        self.value = mlp(input_shape, 1)
         if init == "orthogonal":
-            self.policy.head.init = replace(self.policy.head.init, gain=POLICY_HEAD_GAIN)
+            remember(self.policy.head, Init(init, "linear", gain=POLICY_HEAD_GAIN))
         self.log_std = LogStd(num_outputs, log_std)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,9 +76,9 @@ class ActorCritic(Net):
             for i, layer in enumerate(net.hidden_layers())
         ]
 
-    def output_layer(self) -> nn.Module:
+    def output_layer(self) -> nn.Linear:
         """The policy's head."""
         return self.policy.head
 
-    def output_layers(self) -> list[nn.Module]:
+    def output_layers(self) -> list[nn.Linear]:
         return [self.value.head, self.policy.head]

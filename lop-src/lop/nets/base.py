@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from lop.nets.layer_io import WeightLayer
 from lop.utils.registry import Registry
 
 
@@ -24,10 +26,10 @@ class HiddenLayer:
     """
 
     name: str
-    incoming: nn.Module
+    incoming: WeightLayer
     norm: nn.Module | None
     activation: nn.Module
-    outgoing: tuple[nn.Module, ...]
+    outgoing: tuple[WeightLayer, ...]
     expansion: int = 1
     pooling: nn.Module | None = None
 
@@ -39,7 +41,7 @@ class HiddenLayer:
         """The features as the readers see them."""
         return features if self.pooling is None else self.pooling(features)
 
-    def outgoing_weight(self, module: nn.Module) -> Tensor:
+    def outgoing_weight(self, module: WeightLayer) -> Tensor:
         """The weight of one outgoing module as a view (outputs, expansion, units, positions).
 
         positions: kernel positions of a Conv2d, or pixels per map where a Linear reads flattened maps.
@@ -59,11 +61,11 @@ class Net(nn.Module):
     def hidden_layers(self) -> list[HiddenLayer]:
         raise NotImplementedError
 
-    def output_layer(self) -> nn.Module:
+    def output_layer(self) -> nn.Linear:
         """The head: the Linear that computes the outputs."""
         raise NotImplementedError
 
-    def output_layers(self) -> list[nn.Module]:
+    def output_layers(self) -> list[nn.Linear]:
         """All heads, for nets that have several."""
         return [self.output_layer()]
 
@@ -72,12 +74,12 @@ class FeatureRecorder:
     """Records the output of every hidden activation during the forward passes made while it is `recording`.
 
     Hooks are installed once; when not recording they cost one attribute test. `features` holds the last
-    recorded pass, one detached tensor per hidden layer, in the order of `hidden_layers()`.
+    recorded pass, one detached tensor per hidden layer, in the order of `hidden_layers()`; before it, empty ones.
     """
 
     def __init__(self, layers: Sequence[HiddenLayer]):
         self.recording = False
-        self.features: list[Tensor | None] = [None] * len(layers)
+        self.features = [torch.empty(0)] * len(layers)
         self._handles = [layer.activation.register_forward_hook(self._hook(i)) for i, layer in enumerate(layers)]
 
     def _hook(self, index: int):

@@ -1,12 +1,14 @@
 """Convolutional nets: blocks of convolution, activation and 2 x 2 max-pooling, then fully connected layers."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, conv2d, linear
+from lop.nets.layer_io import WeightLayer
 from lop.utils.errors import UserError, shown
 from lop.utils.ranges import COUNT, require_all
 
@@ -25,9 +27,9 @@ class ConvNet(Net):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        channels: list[int] = (32, 64, 128),
-        kernel_sizes: list[int] = (5, 3, 3),
-        hidden: list[int] = (128, 128),
+        channels: Sequence[int] = (32, 64, 128),
+        kernel_sizes: Sequence[int] = (5, 3, 3),
+        hidden: Sequence[int] = (128, 128),
         activation: str = "relu",
         layer_norm: bool = False,
         init: str = "torch_default",
@@ -46,9 +48,9 @@ class ConvNet(Net):
         require_all(COUNT, channels=channels, kernel_sizes=kernel_sizes, hidden=hidden)
         wide = expansion(activation)
         body: list[nn.Module] = []
-        rows: list[tuple[nn.Module, nn.Module | None, nn.Module, nn.Module | None]] = []
+        rows: list[tuple[WeightLayer, nn.Module | None, nn.Module, nn.Module | None]] = []
 
-        def add(incoming: nn.Module, norm: nn.Module | None, pooling: nn.Module | None = None) -> None:
+        def add(incoming: WeightLayer, norm: nn.Module | None, pooling: nn.Module | None = None) -> None:
             act = make_activation(activation)
             body.extend(m for m in (incoming, norm, act, pooling) if m is not None)
             rows.append((incoming, norm, act, pooling))
@@ -82,7 +84,7 @@ class ConvNet(Net):
     def hidden_layers(self) -> list[HiddenLayer]:
         return self._layers
 
-    def output_layer(self) -> nn.Module:
+    def output_layer(self) -> nn.Linear:
         return self.head
 
 
@@ -95,9 +97,9 @@ class CNN(ConvNet):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        channels: list[int] = (16, 16),
-        kernel_sizes: list[int] = (5, 5),
-        hidden: list[int] = (100, 100),
+        channels: Sequence[int] = (16, 16),
+        kernel_sizes: Sequence[int] = (5, 5),
+        hidden: Sequence[int] = (100, 100),
         activation: str = "relu",
         layer_norm: bool = False,
         init: str = "torch_default",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,8 @@ class Init:
 def _gain(nonlinearity: str) -> float:
     # ELU and swish have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost.
     names = {"elu": "relu", "swish": "relu", "crelu": "linear"}
-    return nn.init.calculate_gain(names.get(nonlinearity, nonlinearity))
+    known: Any = names.get(nonlinearity, nonlinearity)  # torch lists its names, and refuses others
+    return nn.init.calculate_gain(known)
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:
@@ -57,15 +59,16 @@ def _fans(weight: Tensor) -> tuple[int, int]:
 
 def linear(in_features: int, out_features: int, init: Init, bias: bool = True) -> nn.Linear:
     """An nn.Linear that remembers its Init; its values are undefined until `initialise_` is called."""
-    return _remember(nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias), init)
+    return remember(nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias), init)
 
 
 def conv2d(in_channels: int, out_channels: int, kernel_size: int, init: Init, **options) -> nn.Conv2d:
     """An nn.Conv2d that remembers its Init; its values are undefined until `initialise_` is called."""
-    return _remember(nn.utils.skip_init(nn.Conv2d, in_channels, out_channels, kernel_size, **options), init)
+    return remember(nn.utils.skip_init(nn.Conv2d, in_channels, out_channels, kernel_size, **options), init)
 
 
-def _remember(module: nn.Module, init: Init) -> nn.Module:
+def remember(module: Any, init: Init) -> Any:
+    """The module, whose parameters are from now on drawn as `init` says."""
     module.init = init
     return module
 
@@ -78,9 +81,10 @@ def fresh_parameters(module: nn.Module, generator: torch.Generator, units: int |
     Normalisation layers give weight 1, bias 0; a layer of another kind may bring a `fresh_parameters(generator)`
     of its own. Raises TypeError for a layer that does not know its distribution.
     """
-    if hasattr(module, "fresh_parameters"):
-        return module.fresh_parameters(generator)
-    own = dict(module.named_parameters(recurse=False))
+    draw = getattr(module, "fresh_parameters", None)
+    if draw is not None:
+        return draw(generator)
+    own: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
     init = getattr(module, "init", None)
     if init is None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
@@ -130,5 +134,6 @@ def initialise_(module: nn.Module, generator: torch.Generator) -> None:
         if own:
             for name, value in fresh_parameters(layer, generator).items():
                 own[name].copy_(value)
-        if hasattr(layer, "reset_running_stats"):
-            layer.reset_running_stats()
+        reset = getattr(layer, "reset_running_stats", None)
+        if reset is not None:
+            reset()

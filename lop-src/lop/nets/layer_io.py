@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.functional import unfold
+
+WeightLayer = nn.Linear | nn.Conv2d
+"""A layer that multiplies what flows in by its weight; the weight's rows belong to its units, or filters."""
 
 
 class Call(NamedTuple):
@@ -30,7 +33,7 @@ class Call(NamedTuple):
     @property
     def rows(self) -> int:
         """Of the matrices: samples times positions."""
-        return self.outputs // len(self.layer.weight)
+        return self.outputs // len(self.layer.get_parameter("weight"))
 
 
 @contextmanager
@@ -61,7 +64,7 @@ def unshared(model: nn.Module) -> list[nn.Module]:
     return [m for m in modules if all(owners[id(p)] == 1 for p in m.parameters(recurse=False))]
 
 
-def multiplies_rows(module: nn.Module) -> bool:
+def multiplies_rows(module: nn.Module) -> TypeGuard[WeightLayer]:
     """Whether it is a Linear, or a Conv2d whose patches `input_rows` can cut: no groups, zero padding in numbers."""
     if isinstance(module, nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
@@ -74,6 +77,7 @@ def input_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
     Positions: where a Conv2d is applied, or a Linear on sequences; else 1.
     """
     if isinstance(layer, nn.Conv2d):
+        assert not isinstance(layer.padding, str)  # as `multiplies_rows` says
         return unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)
     return inputs.reshape(len(inputs), -1, inputs.shape[-1])
 

@@ -21,6 +21,11 @@ class LTUNet(nn.Module):
         def signs(*shape: int) -> Tensor:
             return torch.randint(2, shape, generator=generator).float().mul_(2).sub_(1)
 
+        self.weight: Tensor
+        self.bias: Tensor
+        self.out_weight: Tensor
+        self.out_bias: Tensor
+        self.threshold: Tensor
         self.register_buffer("weight", signs(num_units, num_inputs))
         self.register_buffer("bias", signs(num_units))
         self.register_buffer("out_weight", signs(1, num_units))

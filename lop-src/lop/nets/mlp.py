@@ -1,6 +1,7 @@
 """Fully connected nets."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -23,14 +24,15 @@ class MLP(Net):
         input_shape: tuple[int, ...],
         num_outputs: int,
         *,
-        hidden: list[int] = (2000, 2000, 2000),
+        hidden: Sequence[int] = (2000, 2000, 2000),
         activation: str = "relu",
         layer_norm: bool = False,
         init: str = "kaiming_uniform",
     ):
         super().__init__()
         require_all(COUNT, hidden=hidden)
-        features, body, rows = math.prod(input_shape), [nn.Flatten()], []
+        features, rows = math.prod(input_shape), []
+        body: list[nn.Module] = [nn.Flatten()]
         for width in hidden:
             incoming = linear(features, width, Init(init, activation))
             norm = nn.LayerNorm(width) if layer_norm else None
@@ -52,5 +54,5 @@ class MLP(Net):
     def hidden_layers(self) -> list[HiddenLayer]:
         return self._layers
 
-    def output_layer(self) -> nn.Module:
+    def output_layer(self) -> nn.Linear:
         return self.head

@@ -1,5 +1,6 @@
 """Residual nets for small images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -23,7 +24,7 @@ class BasicBlock(nn.Module):
         self.conv2 = conv2d(out_channels, out_channels, 3, init, padding=1)
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.act2 = make_activation(activation)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 conv2d(in_channels, out_channels, 1, init, stride=stride), nn.BatchNorm2d(out_channels)
@@ -53,7 +54,7 @@ class ResNet18(Net):
         num_outputs: int,
         *,
         width: int = 64,
-        blocks: list[int] = (2, 2, 2, 2),
+        blocks: Sequence[int] = (2, 2, 2, 2),
         activation: str = "relu",
         init: str = "kaiming_normal",
         residual_readers: Literal["none", "next"] = "none",
@@ -109,5 +110,5 @@ class ResNet18(Net):
     def hidden_layers(self) -> list[HiddenLayer]:
         return self._layers
 
-    def output_layer(self) -> nn.Module:
+    def output_layer(self) -> nn.Linear:
         return self.head

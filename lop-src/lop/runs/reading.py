@@ -145,7 +145,7 @@ def _folders(top: str, skipped: dict[str, str]) -> Iterator[str]:
 
     def unreadable(error: OSError) -> None:
         if error.filename != top or os.path.lexists(top):
-            skipped[error.filename] = error.strerror
+            skipped[error.filename] = error.strerror or str(error)
 
     for folder, below, files in os.walk(top, onerror=unreadable):
         if "config.json" in files:

@@ -139,6 +139,7 @@ def _repeated_keys(text: str) -> Iterator[tuple[str, int, int]]:
             path[-1] = str(open_parts[-1])
         elif is_key:
             key, keys = json.loads(word), open_parts[-1]
+            assert isinstance(keys, dict)  # in valid JSON only an object has keys
             path[-1] = key
             if key in keys:
                 yield ".".join(path), line, keys[key]

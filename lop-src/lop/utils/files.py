@@ -15,7 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomic(
-    path: Path, write: Callable[[BinaryIO], None], before_rename: Callable[[], None] | None = None
+    path: Path, write: Callable[[BinaryIO], object], before_rename: Callable[[], None] | None = None
 ) -> None:
     """Write to a temporary name, flush to disk, rename. A crash leaves the old file or the new one, never a part."""
     temporary = path.with_name(path.name + ".tmp")

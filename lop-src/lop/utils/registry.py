@@ -83,6 +83,8 @@ def _import_file(module_name: str, path: Path) -> None:
     if module_name in sys.modules:
         raise UserError(f"run.plugins: {path}: a module called {module_name} is loaded already; rename the file")
     spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    if spec is None or spec.loader is None:  # only where the suffix is not a Python file's
+        raise UserError(f"run.plugins: {path} is no Python file (.py)")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
