@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -89,8 +90,8 @@ class Intervention:
     def penalty(self) -> Tensor | None:
         """A scalar added to the loss, differentiable in the parameters."""
 
-    def after_step(self, features: list[Tensor] | None) -> None:
-        """After each update. features: one tensor per hidden layer, or None when no intervention needs them."""
+    def after_step(self, features: Sequence[Tensor]) -> None:
+        """After each update. features: one tensor per hidden layer, or none when no intervention needs them."""
 
     def end_epoch(self, task: Task, epoch: int) -> None:
         """After each pass over the task's data."""

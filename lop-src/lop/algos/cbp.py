@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ class CBP(Intervention):
             self._births[i].masked_fill_(mask, self.steps)
             self._counts[i].count_anew(self._births[i].tolist(), self.steps)
 
-    def after_step(self, features: list[Tensor]) -> None:
+    def after_step(self, features: Sequence[Tensor]) -> None:
         self.steps += 1
         self._statistics.update(features)
         resets = []

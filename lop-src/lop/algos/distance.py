@@ -6,12 +6,12 @@ itself in a small net; here the gradient is known in closed form and handled by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-Tensors = Sequence[Tensor]
+Tensors = list[Tensor] | tuple[Tensor, ...]  # what torch's multi-tensor operations take
 
 
 def _dot(a: Tensors, b: Tensors) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def fisher_diagonal(host: Host, x: Tensor, y: Labels) -> dict[str, Tensor]:
     with probing(host.net, host.optimizer):
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            for name, g in gradients(parameters, x[rows], _each(y, lambda t, rows=rows: t[rows])).items():
+            for name, g in gradients(parameters, x[rows], _each(y, itemgetter(rows))).items():
                 total[name] += g.square().sum(0)
     return {name.removeprefix("net."): value / len(x) for name, value in total.items()}
 
@@ -83,9 +84,9 @@ class EWC(Intervention):
     def penalty(self) -> Tensor | None:
         if not self._anchor:
             return None
-        names, parameters = list(self._parameters), list(self._parameters.values())
-        fisher = [self._fisher[name] for name in names] if self._fisher else None
-        return self.weight * half_squares(parameters, [self._anchor[name] for name in names], fisher)
+        fisher = [self._fisher[name] for name in self._parameters] if self._fisher else None
+        anchors = [self._anchor[name] for name in self._parameters]
+        return self.weight * half_squares(tuple(self._parameters.values()), anchors, fisher)
 
     def end_task(self, task) -> None:
         if self.fisher:

@@ -6,6 +6,8 @@ trained parameters count, biases and normalisation included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ class L2(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._parameters = [p for p in host.net.parameters() if p.requires_grad]
+        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
 
     def penalty(self) -> Tensor:
         return self.weight * half_squares(self._parameters)
@@ -44,7 +46,7 @@ class InitPenalty(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._parameters = [p for p in host.net.parameters() if p.requires_grad]
+        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
         self._generator = host.make_generator(type(self).__name__)
 
     def restart(self) -> None:
@@ -58,7 +60,7 @@ class InitPenalty(Intervention):
         raise NotImplementedError
 
     @torch.no_grad()
-    def after_step(self, features: list[Tensor] | None) -> None:
+    def after_step(self, features: Sequence[Tensor]) -> None:
         if self.resample:
             fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
             for p, initial in zip(self._parameters, self._initial, strict=True):

@@ -28,7 +28,7 @@ def restore_generator(generator: torch.Generator, saved: dict) -> None:
 
 def fresh_net(net: nn.Module, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     """Every parameter that is trained, with new values from its initial distribution."""
-    pairs = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     for module in net.modules():
         own = dict(module.named_parameters(recurse=False))
         if own:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -62,7 +63,7 @@ class ReDo(Intervention):
             ]
 
     @torch.no_grad()
-    def after_step(self, features: list[Tensor]) -> None:
+    def after_step(self, features: Sequence[Tensor]) -> None:
         self.steps += 1
         if self.steps % self.period:
             return

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.nets import Net
+from lop.nets.layer_io import WeightLayer
 from lop.utils.ranges import COUNT, SHARE, require
 
 Exponent = float | Callable[[Tensor, Tensor], Tensor]  # gamma, or (left, right singular vectors) -> one per value
@@ -27,13 +29,12 @@ def flatten_spectrum(weight: Tensor, gamma: Exponent) -> tuple[Tensor, Tensor]:
         return weight, torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
     u, s, vh = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
     s = s.clamp_min(FLOOR)
-    if callable(gamma):
-        gamma = gamma(u, vh)
-    flattened = s.mean() ** gamma * s ** (1 - gamma)
+    exponent = gamma(u, vh) if callable(gamma) else gamma
+    flattened = s.mean() ** exponent * s ** (1 - exponent)
     return ((u * flattened) @ vh).to(weight.dtype).view_as(weight), s[0] / s[-1]
 
 
-def spectral_modules(net) -> list[torch.nn.Module]:
+def spectral_modules(net: Net) -> list[WeightLayer]:
     """Every Linear and Conv2d of a net except its output heads."""
     heads = net.output_layers()
     modules = [m for m in net.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -38,10 +39,10 @@ class ShrinkAndPerturb(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._parameters = [p for p in host.net.parameters() if p.requires_grad]
+        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
         self._generator = host.make_generator("shrink_and_perturb")
 
-    def after_step(self, features: list[Tensor] | None) -> None:
+    def after_step(self, features: Sequence[Tensor]) -> None:
         if self.every == "step":
             self.act()
 
@@ -54,7 +55,8 @@ class ShrinkAndPerturb(Intervention):
         """Shrink and perturb all trained parameters now."""
         if self.form == "init":
             pairs = fresh_net(self.host.net, self._generator)
-            parameters, noise, scale = [p for p, _ in pairs], [fresh for _, fresh in pairs], self.scale
+            parameters: list[Tensor] = [p for p, _ in pairs]
+            noise, scale = [fresh for _, fresh in pairs], self.scale
         else:
             parameters, scale = self._parameters, self.noise_std
             noise = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]

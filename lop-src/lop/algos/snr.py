@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -52,10 +54,13 @@ class SNR(Intervention):
         require(COUNT, min_time=min_time, max_time=max_time, refresh=refresh)
         if adaptive and min_time > max_time:
             raise UserError(f"must be <= max_time, got {min_time} > {max_time}", option="min_time")
-        self._kind = AdaptiveThreshold if adaptive else LifetimeThreshold
-        self._options = {"eta": eta, "max_time": max_time, "refresh": refresh}
+        self._new_silence: Callable[..., AdaptiveThreshold | LifetimeThreshold]
         if adaptive:
-            self._options["min_time"] = min_time
+            self._new_silence = partial(
+                AdaptiveThreshold, eta=eta, min_time=min_time, max_time=max_time, refresh=refresh
+            )
+        else:
+            self._new_silence = partial(LifetimeThreshold, eta=eta, max_time=max_time, refresh=refresh)
 
     def attach(self, host: Host) -> None:
         super().attach(host)
@@ -65,7 +70,7 @@ class SNR(Intervention):
 
     def restart(self) -> None:
         self.steps = 0
-        self._silence = self._kind(sum(self._units), self.host.device, **self._options)
+        self._silence = self._new_silence(sum(self._units), self.host.device)
 
     def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
         masks = [mask if mine is layer else torch.zeros_like(mask[:1]).expand(mine.units) for _, mine in self._layers]
@@ -73,7 +78,7 @@ class SNR(Intervention):
             self._silence.restart(torch.cat(masks))
 
     @torch.no_grad()
-    def after_step(self, features: list[Tensor]) -> None:
+    def after_step(self, features: Sequence[Tensor]) -> None:
         if not self._layers:
             return
         self.steps += 1

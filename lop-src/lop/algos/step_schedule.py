@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lop.algos.base import Host, Intervention, intervention
 from lop.utils.errors import UserError, shown
 from lop.utils.ranges import POSITIVE, require
@@ -14,12 +16,11 @@ class StepSchedule(Intervention):
     Every parameter group's lr. Incremental CIFAR-100 of Dohare et al. (2024): x 0.2 at epochs 60, 120 and 160.
     """
 
-    def __init__(self, *, milestones: list[int] = (60, 120, 160), factor: float = 0.2):
-        milestones = list(milestones)
-        if milestones != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
-            raise UserError(f"must be increasing epochs >= 1, got {shown(milestones)}", option="milestones")
+    def __init__(self, *, milestones: Sequence[int] = (60, 120, 160), factor: float = 0.2):
+        self.milestones, self.factor = list(milestones), factor
+        if self.milestones != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
+            raise UserError(f"must be increasing epochs >= 1, got {shown(self.milestones)}", option="milestones")
         require(POSITIVE, factor=factor)
-        self.milestones, self.factor = milestones, factor
 
     def attach(self, host: Host) -> None:
         super().attach(host)

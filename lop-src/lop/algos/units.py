@@ -52,7 +52,7 @@ def reset_units(optimizer, resets: Sequence[UnitReset]) -> None:
     """
     for reset in resets:
         if reset.means is not None:
-            _hand_over_means(reset)
+            _hand_over_means(reset, reset.means)
     for reset in resets:
         _renew_incoming(optimizer, reset)
     for reset in resets:
@@ -66,8 +66,9 @@ def replace_units(by: Intervention, resets: Sequence[UnitReset]) -> None:
         by.host.units_replaced(reset.layer, _unit_mask(reset), by)
 
 
-def _hand_over_means(reset: UnitReset) -> None:
-    means = reset.means if reset.chosen is None else reset.means * reset.chosen
+def _hand_over_means(reset: UnitReset, means: Tensor) -> None:
+    if reset.chosen is not None:
+        means = means * reset.chosen
     for module in reset.layer.outgoing:
         if module.bias is not None:
             weight = reset.layer.outgoing_weight(module).index_select(2, reset.units)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lop.nets import HiddenLayer
+from lop.nets.layer_io import WeightLayer
 
 UtilityType = Literal[
     "weight",
@@ -139,8 +140,8 @@ class WeightMagnitudes:
         weight = layers[0].incoming.weight
         self._scale = weight.new_ones(size)
         self._incoming, self._outgoing = weight.new_empty(size), weight.new_empty(size)
-        self._rows: dict[nn.Module, Tensor] = {}  # where sums of rows, of columns go
-        self._columns: dict[nn.Module, Tensor] = {}
+        self._rows: dict[WeightLayer, Tensor] = {}  # where sums of rows, of columns go
+        self._columns: dict[WeightLayer, Tensor] = {}
         self._gathered: list[tuple[Tensor, list[Tensor]]] = []  # (expansion, units) = sum of (.., units[, positions])
         for layer, part in zip(layers, parts, strict=True):
             if factors.incoming:
@@ -168,7 +169,7 @@ class WeightMagnitudes:
             sums = [self._columns[module].view(layer.expansion, layer.units, -1) for module in layer.outgoing]
             self._gathered.append((target.view(layer.expansion, -1), sums))
 
-    def _plan_blocks(self, like: Tensor) -> list[tuple[nn.Module, list[tuple[slice, Tensor]]]]:
+    def _plan_blocks(self, like: Tensor) -> list[tuple[WeightLayer, list[tuple[slice, Tensor]]]]:
         """Per module the ranges of rows that are read at once, each with the memory for their absolute values."""
         modules = list(dict.fromkeys([*self._rows, *self._columns]))
         shapes = [(len(module.weight), module.weight[0].numel()) for module in modules]

@@ -103,7 +103,7 @@ class Learner:
 
         self.optimizer.step(closure)
         if self._after_step:
-            features = self._recorder.features if self._recorder else None
+            features = self._recorder.features if self._recorder else []
             for intervention in self._after_step:
                 intervention.after_step(features)
         if is_start:
