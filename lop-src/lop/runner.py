@@ -44,9 +44,10 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
     """
     with RunFolder(config) as folder, _kept_threads():
         state = folder.status().get("state")
-        resumed = folder.has_checkpoint()
+        ended = folder.has_ended()
+        resumed = ended or folder.has_checkpoint()
         reason = None
-        if state not in ("finished", "diverged") or not resumed:
+        if not ended:
             limit = config.run.time_limit_hours
             request = StopRequest(None if limit is None else limit * 3600)  # building the parts counts, too
             loop = make_loop(config, folder, request, progress, summaries)

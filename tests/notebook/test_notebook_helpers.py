@@ -142,6 +142,63 @@ def test_the_furthest_earlier_run_is_brought_and_left_as_it_was(tmp_path):
     assert json.loads((far / "status.json").read_text())["tasks_done"] == 7
 
 
+def test_what_is_brought_is_a_runs_and_nothing_else_is_touched(tmp_path):
+    attached, results = tmp_path / "input", tmp_path / "results"
+    config, found = finished_run(attached / "earlier" / "results", 3)
+    (found / "checkpoint.pt").rename(found / "checkpoint.previous.pt")  # one of the two is enough
+    (found / "weights").mkdir()
+    (found / "weights" / "task00000_after.pt").write_bytes(b"w")
+    (found / "weights").chmod(0o555)
+    (found / "foreign.txt").write_text("not ours")
+    neighbour = results / f"{config.run_name()}.part"  # a name that a run can have
+    mine = results / f".{config.run_name()}.part"
+    for folder in (neighbour, mine):
+        folder.mkdir(parents=True)
+        (folder / "precious.txt").write_text("theirs")
+    (config,) = plan(baseline=False, results_dir=str(results))
+    with pytest.raises(UserError, match="holds files that are not a run's"):
+        bring_earlier(config, attached)
+    assert (mine / "precious.txt").read_text() == "theirs"
+    (mine / "precious.txt").unlink()
+    assert bring_earlier(config, attached) == found
+    brought = {path.name for path in (results / config.run_name()).iterdir()}
+    assert brought == {".run-folder", "config.json", "status.json", "checkpoint.previous.pt", "weights"}
+    (results / config.run_name() / "weights" / "task00000_after.pt").unlink()
+    assert (neighbour / "precious.txt").read_text() == "theirs"
+
+
+def test_half_a_copy_that_a_kill_left_is_begun_anew(tmp_path, monkeypatch):
+    attached, results = tmp_path / "input", tmp_path / "results"
+    finished_run(attached / "earlier" / "results", 3)
+    (config,) = plan(baseline=False, results_dir=str(results))
+
+    def killed(source, target):
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bring_earlier(config, attached)
+    assert not (results / config.run_name()).exists()
+    assert bring_earlier(config, attached)
+    assert (results / config.run_name() / "checkpoint.pt").read_bytes() == b"weights"
+
+
+def test_an_ended_run_is_brought_before_one_that_goes_on_and_a_damaged_one_never(tmp_path):
+    attached = tmp_path / "input"
+    finished_run(attached / "a" / "results", 9)
+    _, damaged = finished_run(attached / "b" / "results", 10)
+    (damaged / "status.json").write_text("[")
+    _, ended = finished_run(attached / "c" / "results", 9)
+    (ended / "status.json").write_text(json.dumps({"state": "finished", "tasks_done": 9}))
+    (ended / "checkpoint.pt").unlink()  # to save space
+    _, lost = finished_run(attached / "d" / "results", 11)
+    (lost / "checkpoint.pt").unlink()  # nothing to go on from
+    (config,) = plan(baseline=False, results_dir=str(tmp_path / "results"))
+    assert bring_earlier(config, attached) == ended
+
+
 def test_nothing_is_brought_from_nowhere(tmp_path):
     (config,) = plan(baseline=False, results_dir=str(tmp_path / "results"))
     assert bring_earlier(config, tmp_path / "nowhere") is None

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lop.runner import run
-from lop.runs import SCHEMA, RunFolder, checkpoint, load
+from lop.runs import CHECKPOINTS, SCHEMA, RunFolder, checkpoint, load
 from lop.utils.errors import UserError
 
 FULL = "the disk is full; free some space and run the same command again"
@@ -313,3 +313,33 @@ def test_data_that_change_between_a_stop_and_the_next_start(tmp_path, data_dir):
     assert "the data set is not the one that this run began with" in refused(configuration)
     np.save(own / "0.npy", images)
     assert run(configuration, summaries=False).status == "finished"
+
+
+@pytest.mark.parametrize("resume", ["auto", "require"])
+def test_a_finished_run_without_its_checkpoints_is_reported_and_not_redone(tmp_path, data_dir, resume):
+    first = run(config(data_dir, tmp_path), summaries=False)
+    for name in CHECKPOINTS:
+        (first.folder / name).unlink()
+    before = {path: path.read_bytes() for path in first.folder.glob("*.csv")}
+    assert len(before) > 3
+    again = run(config(data_dir, tmp_path, run__resume=resume), summaries=False)
+    assert again.status == "finished"
+    assert again.resumed
+    assert again.tasks.equals(first.tasks)
+    assert {path: path.read_bytes() for path in first.folder.glob("*.csv")} == before
+    (first.folder / "tasks.csv").unlink()  # what is there is reported
+    again = run(config(data_dir, tmp_path, run__resume=resume), summaries=False)
+    assert (again.status, len(again.tasks), len(again.layers)) == ("finished", 0, len(first.layers))
+
+
+def test_an_unfinished_run_whose_checkpoints_are_gone_keeps_its_rows(tmp_path, data_dir):
+    """Starting again would clear the tables of tasks that somebody paid for."""
+    folder = run(config(data_dir, tmp_path), summaries=False).folder
+    for name in CHECKPOINTS:
+        (folder / name).unlink()
+    (folder / "status.json").write_text(json.dumps({"schema": SCHEMA, "state": "interrupted"}))
+    before = {path: path.read_bytes() for path in folder.glob("*.csv")}
+    assert "checkpoint.pt: gone, with the one before it; put the right one back" in refused(config(data_dir, tmp_path))
+    assert {path: path.read_bytes() for path in folder.glob("*.csv")} == before
+    assert run(config(data_dir, tmp_path, run__resume="never"), summaries=False).status == "finished"
+    assert (folder / "old-1" / "tasks.csv").read_bytes() == before[folder / "tasks.csv"]

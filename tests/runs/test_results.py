@@ -1,4 +1,7 @@
+import errno
+import os
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -175,3 +178,49 @@ def test_rows_stay_with_their_runs_when_headers_differ(tmp_path):
     assert tasks["extra"].notna().tolist() == (tasks["seed"] % 2 == 1).tolist()
     order = tasks["run"].drop_duplicates().tolist()
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("row", "column"), [("2,0.1x", "x"), ("2,0.1.2", "x"), ("2,", None), ("2x,0.2", "task"), ("2.5,0.2", "task")]
+)
+def test_a_text_where_a_number_belongs(tmp_path, row, column):
+    first, *_ = write_runs(tmp_path)
+    whole = load(tmp_path)
+    with open(first / "tasks.csv", "a") as file:
+        file.write(f"{row}\n")
+    results = load(tmp_path)
+    path = str(first / "tasks.csv")
+    if column is None:  # an empty value is a missing one
+        assert results.skipped == {}
+        assert results.tasks["x"].isna().sum() == 1
+        return
+    assert results.skipped == {path: f"not a number in the column {column}"}
+    kept = whole.tasks[whole.tasks["run"] != first.name].reset_index(drop=True)
+    assert results.tasks.equals(kept)
+    assert (results.tasks.dtypes == whole.tasks.dtypes).all()
+    assert len(results.events) == len(whole.events)  # a text is what belongs there
+    assert load(first).tasks.empty
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
+    first, *_ = write_runs(tmp_path)
+    locked, scandir = str(first), os.scandir
+
+    def refusing(path):
+        if os.fspath(path) == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), locked)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    results = load(tmp_path)
+    assert len(results.runs) == 2
+    assert results.skipped == {locked: "Permission denied"}
+    assert capsys.readouterr().err == f"warning: {locked}: left out, Permission denied\n"
+    with pytest.raises(UserError, match="Permission denied"):
+        load(first)
+
+
+def test_half_a_copy_of_a_run_is_not_read(tmp_path):
+    first, *_ = write_runs(tmp_path)
+    shutil.copytree(first, tmp_path / ".half.part")
+    assert len(load(tmp_path).runs) == 3

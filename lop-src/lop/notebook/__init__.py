@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -16,10 +15,9 @@ from lop.notebook.parameters import check_parameters
 from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, plan
 from lop.runner import RunResult, run
-from lop.runs import Results, load, read_status, run_folder_of
+from lop.runs import CHECKPOINTS, ENDED, Results, bring, load, read_status, run_folder_of
 from lop.training.progress import Progress
 from lop.utils.errors import MissingDataError, UserError, lookup
-from lop.utils.files import disk_errors
 from lop.utils.place import kaggle_folder, place
 
 __all__ = [
@@ -73,7 +71,7 @@ def run_all(
             config = config.model_copy(deep=True)
             config.run.time_limit_hours = left
         earlier = read_status(run_folder_of(config)).get("state")
-        if earlier in ("finished", "diverged") and config.run.resume != "never":
+        if earlier in ENDED and config.run.resume != "never":
             print(f"{label}: {earlier} earlier, not trained again")
         results.append(run(config, Progress(label), summaries=summaries and i == 0))
         if results[-1].status == "interrupted":
@@ -94,18 +92,22 @@ def bring_earlier(config: Config, attached: Path) -> Path | None:
     if target.exists():
         return None
     hits = [hit for depth in range(DEPTH) for hit in attached.glob("*/" * depth + config.run_name())]
-    hits = [hit for hit in hits if (hit / "config.json").exists() and (hit / "checkpoint.pt").exists()]
-    if not hits:
+    if not (found := max(filter(None, map(_progress, hits)), default=None)):
         return None
-    found = max(hits, key=lambda hit: (read_status(hit).get("tasks_done", 0), hit.stat().st_mtime))
-    part = target.with_name(target.name + ".part")  # a kill leaves the whole folder or none
-    with disk_errors(target):
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(found, part, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".lock"))
-        for folder in (part, *(path for path in part.rglob("*") if path.is_dir())):
-            folder.chmod(0o755)  # attached folders are read-only, and copytree keeps that
-        part.rename(target)
-    return found
+    bring(found[-1], target)
+    return found[-1]
+
+
+def _progress(folder: Path) -> tuple[bool, int, float, Path] | None:
+    """How far the run in a folder has come, to be compared; None: nothing there can be gone on from."""
+    try:
+        status = read_status(folder)
+    except UserError:
+        return None
+    ended = status.get("state") in ENDED
+    if not (folder / "config.json").exists() or not (ended or any((folder / name).exists() for name in CHECKPOINTS)):
+        return None
+    return ended, status.get("tasks_done", 0), folder.stat().st_mtime, folder
 
 
 def load_all(results: Sequence[RunResult]) -> Results:

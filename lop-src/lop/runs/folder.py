@@ -19,6 +19,7 @@ from lop.utils.errors import UserError
 from lop.utils.files import disk_errors, write_text
 
 SCHEMA = 1
+ENDED = ("finished", "diverged")  # states that are not gone on from
 
 
 class RunningElsewhereError(UserError):
@@ -63,7 +64,7 @@ class RunFolder:
     def _prepare(self) -> None:
         clean(self.path)
         resume, has_config = self.config.run.resume, (self.path / "config.json").exists()
-        if resume == "require" and not self.has_checkpoint():
+        if resume == "require" and not self.has_checkpoint() and not self.has_ended():
             raise UserError(f"{self.path}: nothing to resume; run without run.resume=require")
         if resume == "never" and own_files(self.path):
             set_aside(self.path)
@@ -71,8 +72,10 @@ class RunFolder:
             self._check_same_experiment()
         elif self.has_checkpoint():
             self._check_made_from(self._load_checkpoint())
-        elif self.status().get("state") in ("finished", "diverged"):
+        elif self.has_ended():
             raise UserError(f"{self.path}: config.json is gone, and nothing says what was run; set run.resume=never")
+        if not (self.has_checkpoint() or self.has_ended()) and self._rows_of_tasks() > 1:
+            raise UserError(f"{self.checkpoint}: gone, with the one before it; {checkpoint.START_AGAIN}")
         write_text(self.path / "config.json", self.config.model_dump_json(indent=2) + "\n")
         write_text(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
@@ -87,6 +90,16 @@ class RunFolder:
         old = read_config(self.path)
         if self.config.run.name and old.experiment() != self.config.experiment():
             raise UserError(f"{self.path}: holds another experiment; choose another run.name or set run.resume=never")
+
+    def has_ended(self) -> bool:
+        """Whether the run is over: then it is reported, whatever is left of it, and not trained again."""
+        return self.status().get("state") in ENDED
+
+    def _rows_of_tasks(self) -> int:
+        """Every task's end is a checkpoint: with two of them, there must have been one."""
+        path = self.tables["tasks"].path
+        with disk_errors(path):
+            return path.read_bytes().count(b"\n") - 1 if path.exists() else 0
 
     def has_checkpoint(self) -> bool:
         return self.checkpoint.exists() or self.previous_checkpoint.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 from lop.config import Config
@@ -111,3 +112,23 @@ def set_aside(path: Path) -> None:
             item.rename(aside / item.name)
         sync_folder(aside)
         sync_folder(path)
+
+
+def bring(source: Path, target: Path) -> None:
+    """Copy a run's files, and no others, to a new run folder. A kill leaves the whole folder or none.
+
+    Raises UserError when it cannot be written or the place where it is put together holds what is not a run's.
+    """
+    part = target.with_name(f".{target.name}.part")  # no run has such a name
+    claim(part)
+    with disk_errors(target):
+        shutil.rmtree(part)
+    claim(part)
+    with disk_errors(target):
+        for item in own_files(source):
+            if item.is_dir():  # without its mode: what is attached is read-only
+                (part / item.name).mkdir()
+            for file in item.iterdir() if item.is_dir() else [item]:
+                shutil.copyfile(file, part / file.relative_to(source))
+        part.rename(target)
+        sync_folder(target.parent)

@@ -7,13 +7,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
 from lop.config import method_label
 from lop.runs.labels import compose, differing
@@ -22,6 +23,7 @@ from lop.runs.table import TABLES
 from lop.utils.errors import UserError
 
 KEY = b"task"  # the first column of every table
+TEXTS = ("phase", "name", "what", "detail", "session")  # columns of words; all others are of numbers
 DESCRIPTION = ("run", "benchmark", "optimizer", "algos", "label", "method", "settings", "seed", "lr")
 
 
@@ -141,7 +143,7 @@ def load(*paths: str | Path) -> Results:
 
 
 def _folders(top: str, skipped: dict[str, str]) -> Iterator[str]:
-    """All folders with a config.json, but not what a run set aside when it began anew, nor its weights."""
+    """All folders with a config.json, but not what a run set aside when it began anew, its weights, hidden ones."""
 
     def unreadable(error: OSError) -> None:
         if error.filename != top or os.path.lexists(top):
@@ -151,6 +153,7 @@ def _folders(top: str, skipped: dict[str, str]) -> Iterator[str]:
         if "config.json" in files:
             below[:] = [name for name in below if not name.startswith(ASIDE) and name != "weights"]
             yield folder
+        below[:] = [name for name in below if not name.startswith(".")]  # half a copy of a run; no run's name
 
 
 def _bytes(path: str) -> bytes:
@@ -193,19 +196,50 @@ def _read_all(name: str, described: dict[str, dict[str, Any]], skipped: dict[str
         if rows:
             groups.setdefault(header, []).append((number, body, rows))
     parts, owners = [], []
+    folders = list(described)
     for header, members in groups.items():
-        text = b"".join([header, *(body for _, body, _ in members)])
-        parts.append(pd.read_csv(io.BytesIO(text), low_memory=False))
+        parsed, members = _parsed(header, members, [os.path.join(f, f"{name}.csv") for f in folders], skipped)
+        if not members:
+            continue
+        parts.append(parsed)
         owners.append(np.repeat([number for number, _, _ in members], [rows for _, _, rows in members]))
     if not parts:
         return pd.DataFrame()
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     table = pd.concat(parts, ignore_index=True).iloc[order].reset_index(drop=True)
-    folders = list(described)
     columns = {key: pd.Series([described[f][key] for f in folders]).iloc[owner[order]].array for key in DESCRIPTION}
     kept = table[[column for column in table.columns if column not in DESCRIPTION]]
     return pd.concat([pd.DataFrame(columns), kept], axis=1)
+
+
+def _parsed(
+    header: bytes, members: list[tuple[int, bytes, int]], paths: list[str], skipped: dict[str, str]
+) -> tuple[pd.DataFrame, list[tuple[int, bytes, int]]]:
+    """The texts of members (number, text, rows) as one table, and the members that are in it.
+
+    A text where a number belongs makes a whole column one of texts: then the texts are looked at one by one.
+    """
+    table = _table(header, [body for _, body, _ in members])
+    if not _words(table):
+        return table, members
+    kept = []
+    for member in members:
+        if found := _words(_table(header, [member[1]])):
+            skipped[paths[member[0]]] = f"not a number in the column {found[0]}"
+        else:
+            kept.append(member)
+    return _table(header, [body for _, body, _ in kept]), kept
+
+
+def _table(header: bytes, bodies: Iterable[bytes]) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(b"".join([header, *bodies])), low_memory=False)
+
+
+def _words(table: pd.DataFrame) -> list[str]:
+    """Columns in which something is not the number that it should be."""
+    wrong = [name for name in table.columns if name not in TEXTS and not is_numeric_dtype(table[name])]
+    return wrong if wrong or is_integer_dtype(table[KEY.decode()]) else [KEY.decode()]
 
 
 def _whole_rows(data: bytes) -> tuple[bytes, bytes, int]:

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 import lop
 from lop.config import Config, check_options, read_file
 from lop.plan import plan
-from lop.runs import RunningElsewhereError, read_status, results_folder, run_folder_of
+from lop.runs import ENDED, RunningElsewhereError, read_status, results_folder, run_folder_of
 from lop.sweep.workers import WorkerDiedError, Workers
 from lop.utils.errors import UserError, near_matches, shortened
 from lop.utils.files import disk_errors, make_folder, write_text
@@ -197,7 +197,7 @@ def find_notebook(notebook: str | None) -> Path:
 def is_done(job: Job) -> bool:
     """The run has ended and its notebook is whole."""
     try:
-        ended = read_status(Path(job.folder)).get("state") in ("finished", "diverged")
+        ended = read_status(Path(job.folder)).get("state") in ENDED
     except UserError:  # a damaged one: the run says so
         return False
     return ended and Path(job.output).exists()
