@@ -17,6 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lop-src"))
+
+from lop.data import DATASETS
+
 ROOT = Path(__file__).resolve().parents[1]
 IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints", "*.pyc")
 
@@ -55,7 +59,8 @@ def bundle(user: str, output: Path, wheels: Path, data: Path) -> None:
         folders["data"] = output / "datasets" / "data"
         shutil.copytree(data, folders["data"], copy_function=link_or_copy)
     for name, folder in folders.items():
-        write_json(folder / "dataset-metadata.json", dataset(metadata, name, user))
+        described = dataset(metadata, name, user)
+        write_json(folder / "dataset-metadata.json", described | (contents(folder) if name == "data" else {}))
     kernel = output / "kernel"
     kernel.mkdir()
     shutil.copy(ROOT / metadata["kernel"]["code_file"], kernel)
@@ -70,6 +75,14 @@ def dataset(metadata: dict[str, Any], name: str, user: str) -> dict[str, Any]:
     described = metadata["datasets"][name]
     identity = {"id": f"{user}/{described['slug']}", "licenses": [{"name": metadata["license"]}]}
     return {**identity, "title": described["title"], "subtitle": described["subtitle"]}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Kaggle's description of the image data sets: which of those that lop knows are in the folder."""
+    records = [record for _, record in sorted(DATASETS.items()) if record.downloads]
+    there = [record for record in records if record.find_in(record, [folder]) is not None]
+    lines = [f"- `{record.name}`: {record.description}, {sum(record.images):,} images" for record in there]
+    return {"description": "\n".join(lines)} if lines else {}
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -8,7 +8,7 @@ What users call, imported when it is first asked for:
     result = lop.run(config)
     lop.viz.online_accuracy(lop.load("results").tasks)
 
-    @lop.optimizer("mine")          # and lop.intervention, lop.net, lop.metric, lop.benchmark
+    @lop.optimizer("mine")          # and lop.intervention, lop.net, lop.metric, lop.benchmark, lop.dataset
     class Mine(lop.ClosureOptimizer): ...
 """
 
@@ -34,6 +34,8 @@ _DOOR = {
     "metric": "lop.metrics",
     "Dashboard": "lop.metrics",
     "benchmark": "lop.training.benchmark",
+    "dataset": "lop.data",
+    "RemoteFile": "lop.data",
     "Task": "lop.data.stream",
     "TaskStream": "lop.data.stream",
     "Learner": "lop.training.learner",

@@ -21,16 +21,15 @@ import pytest
 from generated_data import tiny_imagenet_files
 from PIL import Image
 
-from lop.data import archive, fetch, locate, safe_pickle
+from lop.data import DATASETS, Found, archive, fetch, locate, safe_pickle
 from lop.data.archive import extract
-from lop.data.cifar import CIFAR, read_cifar
+from lop.data.cifar import load_cifar
 from lop.data.fetch import RemoteFile
 from lop.data.idx import read_idx
 from lop.data.image_folder import read_image_folder
 from lop.data.images import as_split
 from lop.data.npy import class_files, map_npy
 from lop.data.safe_pickle import load_pickled_arrays
-from lop.data.sources import load_images
 from lop.utils.errors import UserError
 
 IDX = {
@@ -127,10 +126,10 @@ def test_fortran_order_is_read_as_it_was_meant(tmp_path):
 )
 def test_labels(labels, tmp_path):
     refused(as_split, np.zeros((2, 4, 4), np.uint8), labels, "x")
-    for name in CIFAR["cifar10"].names:
+    for name in DATASETS["cifar10"].files:
         content = {b"data": np.zeros((2, 3072), np.uint8), b"labels": labels if labels.dtype != object else [0, 10**30]}
         (tmp_path / name).write_bytes(pickle.dumps(content))
-    refused(read_cifar, "cifar10", tmp_path, CIFAR["cifar10"], False)
+    refused(load_cifar, Found(DATASETS["cifar10"], tmp_path, verify=False))
 
 
 def test_a_label_of_uint64_is_named_as_it_was(tmp_path):
@@ -318,7 +317,7 @@ def _tiny(tmp_path, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -
 
 
 def _refused_tiny(tmp_path) -> str:
-    return refused(load_images, "tiny_imagenet", tmp_path / "data", False)
+    return refused(DATASETS["tiny_imagenet"].load, tmp_path / "data", False)
 
 
 @pytest.mark.parametrize("name", ["wnids.txt", "val/val_annotations.txt"])
@@ -418,7 +417,7 @@ def test_servers(how, tmp_path, monkeypatch):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         (tmp_path / ".x.part").write_bytes(b"ab")
-        remote = RemoteFile("x", (f"http://127.0.0.1:{server.server_port}/x",), None, limit=1000)
+        remote = RemoteFile("x", (f"http://127.0.0.1:{server.server_port}/x",), None, 500)
         try:
             message = refused(fetch.fetch, remote, tmp_path, lambda done, total: None)
         finally:

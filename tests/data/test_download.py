@@ -1,70 +1,19 @@
 """Downloads from a local server: resumed, verified, atomic."""
 
-import hashlib
 import io
 import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 
 import pytest
 from generated_data import write_class_files
+from local_server import CONTENT, MD5
 
+from lop.data import DATASETS, locate
 from lop.data import download as downloads
-from lop.data import locate
 from lop.data.archive import extract
 from lop.data.fetch import RemoteFile, fetch
 from lop.utils.errors import UserError
-
-CONTENT = bytes(range(256)) * 20_000  # 5 MB: several blocks
-MD5 = hashlib.md5(CONTENT).hexdigest()
-
-
-class Server:
-    """files: path -> content. cut: connections end after so many bytes of the body. ranges: honours Range."""
-
-    def __init__(self):
-        self.files, self.cut, self.ranges, self.requests = {}, None, True, []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked = self.headers.get("Range")
-                server.requests.append(asked)
-                content = server.files.get(self.path)
-                if content is None:
-                    return self.send_error(404)
-                start = int(asked.split("=")[1].rstrip("-")) if asked and server.ranges else 0
-                if start and start >= len(content):
-                    return self.send_error(416)
-                self.send_response(206 if asked and server.ranges else 200)
-                if asked and server.ranges:
-                    self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-                self.send_header("Content-Length", str(len(content) - start))
-                self.end_headers()
-                self.wfile.write(content[start:][: server.cut])
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def remote(self, name: str = "data.bin", md5: str | None = MD5, *more: str) -> RemoteFile:
-        return RemoteFile(name, (f"{self.url}/{name}", *more), md5)
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
-    server = Server()
-    server.files["/data.bin"] = CONTENT
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-    server.thread.join()
 
 
 def quiet(done, total):
@@ -117,10 +66,10 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(server, tmp_path):
 
 
 def test_the_next_mirror_is_tried(server, tmp_path):
-    remote = RemoteFile("data.bin", (f"{server.url}/gone", f"{server.url}/data.bin"), MD5)
+    remote = RemoteFile("data.bin", (f"{server.url}/gone", f"{server.url}/data.bin"), MD5, len(CONTENT))
     assert fetch(remote, tmp_path, quiet).read_bytes() == CONTENT
     with pytest.raises(UserError, match="HTTP 404"):
-        fetch(RemoteFile("other", (f"{server.url}/gone",), None), tmp_path, quiet)
+        fetch(RemoteFile("other", (f"{server.url}/gone",), None, 1), tmp_path, quiet)
 
 
 def test_a_bad_file_in_place_is_replaced(server, tmp_path):
@@ -188,17 +137,10 @@ def imagenet(server, tmp_path, monkeypatch):
     files = {f"some/classes/{p.name}": p.read_bytes() for p in (tmp_path / "source").iterdir()}
     _zip(tmp_path / "packed", files)
     server.files["/classes"] = (tmp_path / "packed").read_bytes()
-    entry = downloads.DOWNLOADS["imagenet32"]
-    small = downloads.Download(
-        entry.description,
-        1,
-        entry.folder,
-        (RemoteFile("imagenet32-classes.archive", (f"{server.url}/classes",), None),),
-        entry.find,
-        lambda data_dir: downloads.load_imagenet32_classes(data_dir, False),
-        entry.install,
-    )
-    monkeypatch.setitem(downloads.DOWNLOADS, "imagenet32", small)
+    record = DATASETS["imagenet32"]
+    files = (RemoteFile("imagenet32-classes.archive", (f"{server.url}/classes",), None, 1_000_000),)
+    small = replace(record, downloads=files, classes=2, images=(24, 4))
+    monkeypatch.setitem(DATASETS, "imagenet32", small)
     return server
 
 
@@ -241,6 +183,13 @@ def test_data_that_went_bad_is_fetched_again(imagenet, tmp_path):
     assert (where / "0.npy").read_bytes() == (tmp_path / "source/0.npy").read_bytes()
 
 
-def test_every_named_file_has_a_checksum_but_imagenet32():
-    without = {name for name, d in downloads.DOWNLOADS.items() if any(f.md5 is None for f in d.files)}
+def test_every_file_has_a_checksum_but_imagenet32s():
+    without = {name for name, record in DATASETS.items() if any(file.md5 is None for file in record.downloads)}
     assert without == {"imagenet32"}
+
+
+def test_a_server_that_sends_far_more_than_the_published_size(imagenet, tmp_path):
+    imagenet.files["/classes"] = bytes(2_000_001)
+    with pytest.raises(UserError, match="offers 2000001 bytes, more than the 2000000"):
+        downloads.download("imagenet32")
+    assert not list(tmp_path.glob("data/*"))

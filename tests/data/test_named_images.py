@@ -1,6 +1,8 @@
 """Data sets by name: where they are found, what is refused."""
 
 import gzip
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from generated_data import IDX_NAMES, idx_bytes, write_cifar, write_class_files, write_idx
 
-from lop.data import locate, mnist
+from lop.data import DATASETS, locate
 from lop.data.sources import load_images
 from lop.utils.errors import MissingDataError, UserError
 
@@ -16,7 +18,7 @@ from lop.utils.errors import MissingDataError, UserError
 @pytest.fixture(autouse=True)
 def _nothing_else_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(locate, "KAGGLE_INPUT", tmp_path / "kaggle")
-    monkeypatch.setattr(mnist, "SYSTEM_FOLDERS", {"mnist": (), "fashion_mnist": ()})
+    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(DATASETS["fashion_mnist"], system_folders=()))
     monkeypatch.chdir(tmp_path)
 
 
@@ -77,12 +79,11 @@ def test_the_two_sets_of_equal_file_names_are_told_apart(tmp_path, monkeypatch):
     fashion = write_idx(tmp_path / "data/a", seed=1)
     digits = write_idx(tmp_path / "data/b", test=30, seed=2)
     contents = {"fashion_mnist": fashion, "mnist": digits}
-    digests = {}
     for name, arrays in contents.items():
-        import hashlib
-
-        digests[name] = [hashlib.md5(idx_bytes(array)).hexdigest() for array in arrays]
-    monkeypatch.setattr(mnist, "DIGESTS", digests)
+        digests = [hashlib.md5(idx_bytes(array)).hexdigest() for array in arrays]
+        files = dict(zip(DATASETS[name].files, digests, strict=True))
+        images = (len(arrays[0]), len(arrays[2]))
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], files=files, images=images))
     for name, arrays in contents.items():
         for verify in (True, False):
             assert torch.equal(load_images(name, verify=verify).splits["train"][0][:, 0], torch.from_numpy(arrays[0]))

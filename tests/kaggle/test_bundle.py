@@ -13,6 +13,7 @@ import build
 import kaggle_bundle
 import pytest
 import requests
+from generated_data import write_cifar, write_idx
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,6 +178,15 @@ def test_folders_hold_what_they_say(folders, wheels):
     assert not list(source.rglob("__pycache__"))
     assert {path.name for path in packages.glob("*.whl")} == {path.name for path in wheels.glob("*.whl")}
     assert (folders / "datasets" / "data" / "mnist" / "images.gz").read_bytes() == b"images"
+
+
+def test_the_data_sets_in_the_folder_are_described(tmp_path):
+    write_idx(tmp_path / "mnist")
+    write_cifar(tmp_path / "cifar-100-python")
+    lines = kaggle_bundle.contents(tmp_path)["description"].splitlines()
+    assert [line.split(":")[0] for line in lines] == ["- `cifar100`", "- `mnist`"]
+    assert "MNIST (LeCun 1998), 70,000 images" in lines[1]
+    assert kaggle_bundle.contents(tmp_path / "mnist" / "nothing") == {}
 
 
 def test_without_data_there_is_no_data_set_of_it(wheels, tmp_path):

@@ -189,9 +189,10 @@ def labelled(images, labels):
 
 
 def test_incremental_cifar_splits_each_class_and_adds_five(make, folder):
+    from lop.data import DATASETS
     from lop.data.sources import load_images
-    from lop.incremental_cifar.stream import MEAN, STD
 
+    mean, std = DATASETS["cifar100"].mean, DATASETS["cifar100"].std
     stream = make("incremental_cifar")
     assert stream.num_tasks == 20
     data = load_images("cifar100", str(folder), False).splits
@@ -206,7 +207,7 @@ def test_incremental_cifar_splits_each_class_and_adds_five(make, folder):
         for split, count in (("train", 4), ("validation", 2), ("test", 2)):
             x, y = (torch.cat(parts) for parts in zip(*task.evaluation(split), strict=True))
             assert sorted(y.tolist()) == sorted(list(active) * count)
-            images[split] = labelled(raw(x, MEAN, STD), y)
+            images[split] = labelled(raw(x, mean, std), y)
         assert not images["train"] & images["validation"]
         for split, source in (("train", "train"), ("validation", "train"), ("test", "test")):
             assert images[split] <= labelled(*data[source])

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lop.data.imagenet32 import load_imagenet32_classes
 from lop.data.images import ImageData
 from lop.data.own_images import find_class_files
-from lop.data.sources import SOURCES, load_images, own_path
+from lop.data.record import DATASETS
+from lop.data.sources import load_images, own_path
 
 
 class ClassImages(Protocol):
@@ -68,14 +68,15 @@ def _same(data: ImageData) -> ImageData:
 
 def load_classes(name_or_path: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ClassImages:
     """A data set by name or path, as `load_images`, but class files stay on disk until a class is asked for."""
-    path = own_path(name_or_path, verify, SOURCES)
+    path = own_path(name_or_path, verify, DATASETS)
     if path is not None and (classes := find_class_files(path)) is not None:
         return classes
-    if name_or_path == "imagenet32":
-        return load_imagenet32_classes(data_dir, verify)
+    record = DATASETS.get(name_or_path)
+    if record is not None and record.load_classes is not None:
+        return record.load_classes(record.found(data_dir, verify))
     data = load_images(name_or_path, data_dir, verify)
     rows = {split: rows_by_class(labels, data.num_classes) for split, (_, labels) in data.splits.items()}
-    if name_or_path == "tiny_imagenet":
+    if record is not None and record.mapped:
         opened = partial(load_images, name_or_path, data_dir, verify)
     else:
         opened = partial(_same, data)

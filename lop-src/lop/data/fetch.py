@@ -26,13 +26,17 @@ Report = Callable[[int, int | None], None]  # bytes so far, of how many (None: u
 class RemoteFile:
     """urls: mirrors, tried in turn. md5: published checksum, or None where there is none.
 
-    limit: more bytes are refused.
+    size: bytes, rounded where it is not known exactly; more than twice as many are refused.
     """
 
     name: str
     urls: tuple[str, ...]
     md5: str | None
-    limit: int = 4 << 30
+    size: int
+
+    @property
+    def limit(self) -> int:
+        return 2 * self.size
 
 
 def fetch(remote: RemoteFile, folder: Path, report: Report) -> Path:

@@ -1,85 +1,147 @@
-"""MNIST (LeCun 1998) and Fashion-MNIST (Xiao 2017): four IDX files each, gzipped or not."""
+"""MNIST, Fashion-MNIST and EMNIST: four IDX files each, gzipped or not."""
 
-import os
 import re
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
+from lop.data.fetch import RemoteFile
 from lop.data.idx import content_md5, read_idx
-from lop.data.images import ImageData, Split, as_split, image_data
-from lop.data.locate import find_files, missing, search_roots
-from lop.utils.errors import UserError
+from lop.data.images import Split, as_split
+from lop.data.locate import best_folder, walk
+from lop.data.record import DATASETS, DataSet, Found, Splits, archive_members, dataset
 
-FILES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
-# mirrors write train-images.idx3-ubyte as well
-FILE_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx([13])-ubyte(\.gz)?")
-
-# MD5 of the uncompressed content, in the order of FILES
-DIGESTS = {
-    "mnist": [
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ],
-    "fashion_mnist": [
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ],
-}
-SYSTEM_FOLDERS = {"mnist": (), "fashion_mnist": (Path("/usr/share/datasets/fashion-mnist"),)}
+ROLES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+BALANCED = tuple(f"emnist-balanced-{role}" for role in (*ROLES[:2], "test-images-idx3-ubyte", "test-labels-idx1-ubyte"))
 
 
-def load_mnist(name: str, data_dir: str | os.PathLike | None, verify: bool) -> ImageData:
-    """`mnist` or `fashion_mnist`: 60,000 + 10,000 images, uint8 (1, 28, 28), 10 classes.
+def idx_files(roots: list[Path], names: Collection[str]) -> dict[Path, dict[str, Path]]:
+    """{folder: {name: path}} of every folder below the roots that holds all these files.
 
-    The two have the same file names, so that with `verify` each file is known by its content.
-    Raises UserError when files are missing, truncated, corrupt, or not the published ones.
+    They may be gzipped, have a dot before idx as mirrors write it, or lie in a folder of their own name, as some
+    mirrors unpack them.
     """
-    files = find_mnist(name, data_dir)
-    if files is None:
-        raise missing(name, [f"{file}.gz" for file in FILES], data_dir)
-    digests = DIGESTS[name] if verify else [None] * len(FILES)
-    train, test = (read_split(files[i], files[i + 1], digests[i], digests[i + 1]) for i in (0, 2))
-    return image_data(name, train, test, str(files[0].parent))
+    found: dict[Path, dict[str, Path]] = {}
+    for root in roots:
+        for folder, _, files in walk(root):
+            home = folder.parent if _plain(folder.name) in names else folder
+            for file in files:
+                if (name := _plain(file)) in names:
+                    found.setdefault(home, {}).setdefault(name, folder / file)
+    return {folder: files for folder, files in found.items() if all(name in files for name in names)}
 
 
-def find_mnist(name: str, data_dir: str | os.PathLike | None) -> list[Path] | None:
-    """The data set's four files in the order of FILES, or None."""
-    folders = complete_sets(search_roots(data_dir, SYSTEM_FOLDERS[name]))
-    # identity comes first, then whoever says so by its path, then the order of the search
-    ours = sorted((rank, i) for i, paths in enumerate(folders) if (rank := _rank(name, paths)) is not None)
-    return folders[ours[0][1]] if ours else None
+def _plain(name: str) -> str:
+    return re.sub(r"\.(?=idx[13]-ubyte)", "-", name.removesuffix(".gz"))
 
 
-def _rank(name: str, files: list[Path]) -> int | None:
-    """0 for a set known by the content of its smallest file, None for another data set's, else 1 or 2."""
-    try:
-        found = content_md5(files[3])
-    except UserError:
-        found = None
-    for known, digests in DIGESTS.items():
-        if found == digests[3]:
-            return 0 if known == name else None
-    says_fashion = "fashion" in str(files[3].parent).lower()
-    return 1 if says_fashion == (name == "fashion_mnist") else 2
+def find_idx(record: DataSet, roots: list[Path]) -> Path | None:
+    """The folder of a record's four files; sets with the same names are told apart by content, then by path."""
+    last = list(record.files)[-1]
+    marks = {folder: files[last] for folder, files in idx_files(roots, record.files).items()}
+    others = [other for other in DATASETS.values() if other.name != record.name]
+    namesakes = [other for other in others if list(other.files) == list(record.files)]
+    return best_folder(record, marks, content_md5, namesakes)
+
+
+def _gzipped(address: tuple[str, ...], *facts: tuple[str, int]) -> tuple[RemoteFile, ...]:
+    return tuple(
+        RemoteFile(f"{name}.gz", tuple(f"{folder}{name}.gz" for folder in address), md5, size)
+        for name, (md5, size) in zip(ROLES, facts, strict=True)
+    )
+
+
+_idx = partial(
+    dataset, image_shape=(1, 28, 28), find_in=find_idx, own_files=True, normalised_by="to [-1, 1], Kumar et al. 2023"
+)
+
+
+# checksums of `files` are of the uncompressed content: the compressed bytes differ between distributors
+@_idx(
+    "mnist",
+    description="MNIST (LeCun 1998)",
+    images=(60_000, 10_000),
+    classes=10,
+    files=dict(
+        zip(
+            ROLES,
+            (
+                "6bbc9ace898e44ae57da46a324031adb",
+                "a25bea736e30d166cdddb491f175f624",
+                "2646ac647ad5339dbf082846283269ea",
+                "27ae3e4e09519cfbb04c329615203637",
+            ),
+            strict=True,
+        )
+    ),
+    by_hand=", ".join(f"{name}.gz" for name in ROLES),
+    downloads=_gzipped(
+        ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
+        ("f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
+        ("d53e105ee54ea40749a09fcbcd1e9432", 28_881),
+        ("9fb629c4189551a2d022fa330f9573f3", 1_648_877),
+        ("ec29112dd5afa0611ce80d1b7f02629c", 4_542),
+    ),
+)
+@_idx(
+    "fashion_mnist",
+    description="Fashion-MNIST (Xiao 2017)",
+    images=(60_000, 10_000),
+    classes=10,
+    files=dict(
+        zip(
+            ROLES,
+            (
+                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "9018921c3c673c538a1fc5bad174d6f9",
+                "8181f5470baa50b63fa0f6fddb340f0a",
+                "15d484375f8d13e6eb1aabb0c3f46965",
+            ),
+            strict=True,
+        )
+    ),
+    words=("fashion",),
+    system_folders=(Path("/usr/share/datasets/fashion-mnist"),),
+    by_hand=", ".join(f"{name}.gz" for name in ROLES),
+    downloads=_gzipped(
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+        ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+        ("25c81989df183df01b3e8a0aad5dffbe", 29_515),
+        ("bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+        ("bb300cfdad3c16e7a12a480ee83cd310", 5_148),
+    ),
+)
+@_idx(
+    "emnist",
+    description="EMNIST, its balanced split: digits and letters (Cohen 2017)",
+    images=(112_800, 18_800),
+    classes=47,
+    normalised_by="to [-1, 1], Elsayed & Mahmood 2024",
+    files=dict.fromkeys(BALANCED),  # a checksum was published for the archive only
+    by_hand=", ".join(f"{name}.gz" for name in BALANCED),
+    downloads=(
+        RemoteFile(
+            "gzip.zip",
+            ("https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip",),
+            "58c8d27c78d21e728a6bc7b3cc06412e",
+            562_000_000,
+        ),
+    ),
+    install=archive_members("gzip"),
+)
+def load_idx(found: Found) -> Splits:
+    """uint8 (N, 28, 28) and labels from 0, both as they are in the files.
+
+    EMNIST's images are stored with rows and columns exchanged, and stay so, as in torchvision.
+    """
+    names = list(found.record.files)
+    files = idx_files([found.path], names)[found.path]
+    splits = {}
+    for split, (images, labels) in {"train": names[:2], "test": names[2:]}.items():
+        splits[split] = read_split(files[images], files[labels], found.digest(images), found.digest(labels))
+    return splits
 
 
 def read_split(images: Path, labels: Path, images_digest: str | None = None, labels_digest: str | None = None) -> Split:
     """One split from its two IDX files."""
     return as_split(read_idx(images, images_digest), read_idx(labels, labels_digest), images)
-
-
-def complete_sets(roots: list[Path]) -> list[list[Path]]:
-    """Every folder below the roots that holds all four files, as paths in the order of FILES.
-
-    A file may also lie in a folder of its own name, as some mirrors unpack it.
-    """
-    found: dict[Path, dict[str, Path]] = {}
-    for path, match in find_files(roots, FILE_NAME):
-        own_folder = FILE_NAME.fullmatch(path.parent.name)
-        home = path.parent.parent if own_folder else path.parent
-        role = f"{match[1]}-{match[2]}-idx{match[3]}-ubyte"
-        found.setdefault(home, {}).setdefault(role, path)
-    return [[files[role] for role in FILES] for files in found.values() if all(role in files for role in FILES)]

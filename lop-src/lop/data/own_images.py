@@ -1,13 +1,13 @@
 """A user's own images, named by their path."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from lop.data.cifar import CIFAR, read_cifar
 from lop.data.image_folder import class_folders, read_image_folder
 from lop.data.imagenet32 import in_memory
-from lop.data.images import ImageData, image_data
-from lop.data.mnist import complete_sets, read_split
+from lop.data.images import ImageData, as_split, image_data
 from lop.data.npy import NPY_FILES, ClassFiles, class_files, read_npy_folder
+from lop.data.record import DATASETS, Found
 from lop.utils.errors import UserError
 
 
@@ -20,13 +20,13 @@ def load_own_images(path: Path) -> ImageData:
     if NPY_FILES[0] in present:
         return read_npy_folder(name, path)
     if (classes := find_class_files(path)) is not None:
-        return in_memory(classes)
-    for files in CIFAR.values():
-        if all((path / file).is_file() for file in files.names):
-            return read_cifar(name, path, files, verify=False)
-    if idx := complete_sets([path]):
-        train, test = read_split(idx[0][0], idx[0][1]), read_split(idx[0][2], idx[0][3])
-        return image_data(name, train, test, str(path))
+        splits = (as_split(*split, Path(classes.source)) for split in in_memory(classes).values())
+        return image_data(name, *splits, classes.source)
+    for record in DATASETS.values():
+        own = replace(record, common_names=False)  # the user says that it is a data set
+        folder = own.find_in(own, [path]) if record.own_files else None
+        if folder == path or (folder is not None and not record.common_names):
+            return record.read(Found(record, folder, verify=False), name)
     if class_folders(path) or class_folders(path / "train"):
         return read_image_folder(name, path)
     raise UserError(

@@ -1,30 +1,14 @@
 """Data sets by name or path."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from lop.data.cifar import load_cifar
-from lop.data.digits import load_digits
-from lop.data.imagenet32 import load_imagenet32
 from lop.data.images import ImageData
-from lop.data.mnist import load_mnist
 from lop.data.own_images import load_own_images
-from lop.data.tiny_imagenet import load_tiny_imagenet
+from lop.data.record import DATASETS
 from lop.utils.errors import UserError, lookup
-
-# name -> loader(data_dir, verify)
-SOURCES: dict[str, Callable[[str | os.PathLike | None, bool], ImageData]] = {
-    "digits": lambda data_dir, verify: load_digits(),
-    "mnist": partial(load_mnist, "mnist"),
-    "fashion_mnist": partial(load_mnist, "fashion_mnist"),
-    "cifar10": partial(load_cifar, "cifar10"),
-    "cifar100": partial(load_cifar, "cifar100"),
-    "tiny_imagenet": load_tiny_imagenet,
-    "imagenet32": load_imagenet32,
-}
 
 
 def load_images(name_or_path: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ImageData:
@@ -35,12 +19,15 @@ def load_images(name_or_path: str, data_dir: str | os.PathLike | None = None, ve
     path have none, so that it must be false for them; `source` says so.
     Raises UserError, one line, for data that is missing, truncated, corrupt or of the wrong shape.
     """
-    path = own_path(name_or_path, verify, SOURCES)
-    data = load_own_images(path) if path is not None else lookup(SOURCES, name_or_path, "dataset")(data_dir, verify)
+    path = own_path(name_or_path, verify, DATASETS)
+    if path is not None:
+        data = load_own_images(path)
+    else:
+        data = lookup(DATASETS, name_or_path, "dataset").load(data_dir, verify)
     return data if verify else replace(data, source=f"{data.source} (checksums not compared)")
 
 
-def own_path(name_or_path: str, verify: bool, names: dict) -> Path | None:
+def own_path(name_or_path: str, verify: bool, names: Collection[str]) -> Path | None:
     """The path of a user's own data, or None when it is a name. Raises UserError when it cannot be used."""
     path = Path(name_or_path)
     if name_or_path in names or not (path.exists() or os.sep in name_or_path):

@@ -11,35 +11,58 @@ from typing import BinaryIO
 import numpy as np
 
 from lop.data.archive import DAMAGE
+from lop.data.fetch import RemoteFile
 from lop.data.image_folder import decode, stack_images
-from lop.data.images import ImageData
-from lop.data.locate import DEFAULT_DATA_DIR, missing, search_roots, walk
+from lop.data.locate import DEFAULT_DATA_DIR, walk
 from lop.data.npy import NPY_FILES, read_npy_folder, write_npy
+from lop.data.record import DataSet, Found, Splits, dataset, not_published
 from lop.utils.errors import UserError
 from lop.utils.files import file_md5, require_regular
 
 ARCHIVE = "tiny-imagenet-200.zip"
-ARCHIVE_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
-MAX_TEXT = 1 << 24  # of wnids.txt and val_annotations.txt, which have 2 kB and 0.4 MB
 CACHE = "tiny_imagenet_cache"
-PUBLISHED = {"classes": 200, "train": 500, "test": 50}
+MAX_TEXT = 1 << 24  # of wnids.txt and val_annotations.txt, which have 2 kB and 0.4 MB
 
 
-def load_tiny_imagenet(data_dir: str | os.PathLike | None, verify: bool) -> ImageData:
-    """100,000 + 10,000 images, uint8 (3, 64, 64), sorted by class; "test" is the labelled val set.
+def find_tiny_imagenet(record: DataSet, roots: list[Path]) -> Path | None:
+    """The cache, else the unpacked folder, else the zip file."""
+    return find_cache(roots) or find_source(roots)
+
+
+def forget_cache(record: DataSet, fetched: list[Path], data_dir: Path) -> None:
+    """The images are decoded again when the data is read."""
+    shutil.rmtree(data_dir / CACHE, ignore_errors=True)
+
+
+@dataset(
+    "tiny_imagenet",
+    description="Tiny ImageNet, its labelled images (Le & Yang 2015)",
+    images=(100_000, 10_000),
+    classes=200,
+    image_shape=(3, 64, 64),
+    by_hand=f"{ARCHIVE}, or its unpacked folder,",
+    downloads=(
+        RemoteFile(
+            ARCHIVE, (f"http://cs231n.stanford.edu/{ARCHIVE}",), "90528d7ca1a48142e341f4ef8d21d0de", 248_100_043
+        ),
+    ),
+    folder="",
+    find_in=find_tiny_imagenet,
+    install=forget_cache,
+    mapped=True,
+)
+def load_tiny_imagenet(found: Found) -> Splits:
+    """uint8 (3, 64, 64), sorted by class; "test" is the labelled val set.
 
     The images are decoded once, from the zip or its unpacked folder, into a cache in data_dir (or `data/`), and
     mapped into memory from there: only pages in use take memory.
     verify: the zip's MD5 and the numbers of classes and images. Raises UserError for bad or missing data.
     """
-    roots = search_roots(data_dir)
-    cache = find_cache(roots)
-    if cache is None:
-        layout = find_layout(roots)
-        if layout is None:
-            raise missing("tiny_imagenet", [f"{ARCHIVE}, or its unpacked folder,"], data_dir)
-        cache = build_cache(layout, Path(data_dir) if data_dir is not None else DEFAULT_DATA_DIR, verify)
-    return read_npy_folder("tiny_imagenet", cache)
+    cache = found.path
+    if cache.name != CACHE:
+        layout = Layout(found.path) if found.path.is_dir() else ZipLayout(found.path)
+        cache = build_cache(layout, found)
+    return read_npy_folder(found.record.name, cache).splits
 
 
 def find_cache(roots: list[Path]) -> Path | None:
@@ -117,25 +140,27 @@ class ZipLayout(Layout):
             raise UserError(f"{self.root}: {name} is missing or corrupt ({reason}): fetch it again") from None
 
 
-def find_layout(roots: list[Path]) -> Layout | None:
+def find_source(roots: list[Path]) -> Path | None:
     """The first unpacked folder (wnids.txt beside train/ and val/), or else zip file, below the roots."""
     archive = None
     for root in roots:
         for folder, subfolders, files in walk(root):
             if "wnids.txt" in files and {"train", "val"} <= set(subfolders):
-                return Layout(folder)
+                return folder
             if ARCHIVE in files and archive is None:
                 archive = folder / ARCHIVE
-    return None if archive is None else ZipLayout(archive)
+    return archive
 
 
-def build_cache(layout: Layout, data_dir: Path, verify: bool) -> Path:
+def build_cache(layout: Layout, found: Found) -> Path:
     """Decode all images into `data_dir`/CACHE, class by class; the folder appears when it is complete."""
-    if verify and isinstance(layout, ZipLayout):
-        _check_md5(layout.root)
+    data_dir = DEFAULT_DATA_DIR if found.data_dir is None else found.data_dir
+    published = found.record.downloads[0].md5
+    if found.verify and isinstance(layout, ZipLayout) and (md5 := file_md5(layout.root)) != published:
+        raise not_published(layout.root, md5, published)
     wnids = layout.text("wnids.txt").split()
     splits = {"train": _train_files(layout, wnids), "test": _val_files(layout, wnids)}
-    _check_numbers(layout, wnids, splits, verify)
+    _check_numbers(layout, wnids, splits, found)
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{CACHE}.", dir=data_dir))
@@ -171,16 +196,17 @@ def _val_files(layout: Layout, wnids: list[str]) -> list[list[str]]:
     return [files[wnid] for wnid in wnids]
 
 
-def _check_numbers(layout: Layout, wnids: list[str], splits: dict[str, list[list[str]]], verify: bool) -> None:
-    wanted = PUBLISHED["classes"] if verify else max(1, len(wnids))
+def _check_numbers(layout: Layout, wnids: list[str], splits: dict[str, list[list[str]]], found: Found) -> None:
+    record = found.record
+    wanted = record.classes if found.verify else max(1, len(wnids))
     if len(wnids) != wanted:
         raise UserError(f"{layout.root}: wnids.txt names {len(wnids)} classes instead of {wanted}: fetch it again")
-    for split, files in splits.items():
+    for (split, files), images in zip(splits.items(), record.images, strict=True):
         for wnid, names in zip(wnids, files, strict=True):
-            if not names or (verify and len(names) != PUBLISHED[split]):
+            if not names or (found.verify and len(names) != images // record.classes):
                 raise UserError(
-                    f"{layout.root}: class {wnid} has {len(names)} {split} images instead of {PUBLISHED[split]}: "
-                    "fetch it again, or set verify to false for data of your own"
+                    f"{layout.root}: class {wnid} has {len(names)} {split} images instead of "
+                    f"{images // record.classes}: fetch it again, or set verify to false for data of your own"
                 )
 
 
@@ -190,11 +216,3 @@ def _blocks(layout: Layout, files: list[list[str]], shape: tuple[int, ...]) -> I
         if block.shape[1:] != shape:
             raise UserError(f"{layout.root}: {names[0]} is {block.shape[1:]}, other images {shape}: give all one size")
         yield block
-
-
-def _check_md5(path: Path) -> None:
-    if (found := file_md5(path)) != ARCHIVE_MD5:
-        raise UserError(
-            f"{path} is not the published file (MD5 {found}, expected {ARCHIVE_MD5}): "
-            "fetch it again, or set verify to false for data of your own"
-        )

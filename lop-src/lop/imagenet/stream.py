@@ -1,12 +1,16 @@
 """Continual ImageNet: every task tells a few classes apart, mostly new ones (Dohare et al. 2024)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from lop.data.classes import load_classes
 from lop.data.image_task import ImageTask
 from lop.data.options import require_batch
-from lop.data.pixels import resize_images, scale
+from lop.data.pixels import normaliser, resize_images
+from lop.data.record import normalisation
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
@@ -14,9 +18,9 @@ from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 
-def to_input(images: Tensor) -> Tensor:
-    """uint8 -> float in [-1, 1]; float images are inputs as they are."""
-    return scale(images, 0.5, 0.5) if images.dtype == torch.uint8 else images.clone()
+def to_input(normalise: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """uint8 -> normalised; float images are inputs as they are."""
+    return normalise(images) if images.dtype == torch.uint8 else images.clone()
 
 
 @benchmark("imagenet", family="imagenet", configs="cfg", net={"name": "convnet"})
@@ -68,6 +72,7 @@ class ClassSubsets(TaskStream):
         self.train_per_class, self.resize = train_per_class, resize
         self._device = torch.device(device)
         channels, *size = self._classes.image_shape
+        self._normalise = normaliser(*normalisation(dataset, "imagenet32", channels), channels, device)
         self.input_shape = (channels, *(size if resize is None else (resize, resize)))
         self.num_outputs = classes_per_task
         self.data_fingerprint = self._classes.fingerprint
@@ -103,5 +108,5 @@ class ClassSubsets(TaskStream):
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
             splits=splits,
-            prepare=to_input,
+            prepare=partial(to_input, self._normalise),
         )

@@ -10,14 +10,13 @@ from lop.data.classes import rows_by_class
 from lop.data.image_task import ImageTask
 from lop.data.options import require_batch
 from lop.data.pixels import channel_values, scale
+from lop.data.record import normalisation
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
-
-MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 
 @benchmark(
@@ -79,8 +78,7 @@ class IncrementalClasses(TaskStream):
         self._augment = Augmentation() if augment else None
         self._rows = self._split(data.splits, validation_per_class, train_per_class)
         self._data = data.to(device).splits
-        channels = data.image_shape[0]
-        mean, std = (MEAN, STD) if channels == 3 else ((0.5,), (0.5,))
+        mean, std = normalisation(dataset, "cifar100", data.image_shape[0])
         self._prepare = partial(scale, mean=channel_values(mean, device), std=channel_values(std, device))
         require_batch(batch_size, len(self._task_rows("train", 0)))
 
