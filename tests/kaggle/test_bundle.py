@@ -11,9 +11,12 @@ from types import SimpleNamespace
 
 import build
 import kaggle_bundle
+import numpy as np
 import pytest
 import requests
-from generated_data import write_cifar, write_idx
+from generated_data import idx_bytes, write_cifar
+
+from lop.data import DATASETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,19 +177,21 @@ def test_the_check_would_see_a_mistake(api, folders, tmp_path, change):
 
 def test_folders_hold_what_they_say(folders, wheels):
     source, packages = folders / "datasets" / "source", folders / "datasets" / "packages"
-    assert (source / "lop-src" / "lop" / "run.py").exists()
+    assert (source / "lop-src" / "lop" / "runner.py").exists()
     assert not list(source.rglob("__pycache__"))
     assert {path.name for path in packages.glob("*.whl")} == {path.name for path in wheels.glob("*.whl")}
     assert (folders / "datasets" / "data" / "mnist" / "images.gz").read_bytes() == b"images"
 
 
 def test_the_data_sets_in_the_folder_are_described(tmp_path):
-    write_idx(tmp_path / "mnist")
+    (tmp_path / "emnist").mkdir()
+    for name in DATASETS["emnist"].files:
+        (tmp_path / "emnist" / name).write_bytes(idx_bytes(np.zeros(3, np.uint8)))
     write_cifar(tmp_path / "cifar-100-python")
     lines = kaggle_bundle.contents(tmp_path)["description"].splitlines()
-    assert [line.split(":")[0] for line in lines] == ["- `cifar100`", "- `mnist`"]
-    assert "MNIST (LeCun 1998), 70,000 images" in lines[1]
-    assert kaggle_bundle.contents(tmp_path / "mnist" / "nothing") == {}
+    assert [line.split(":")[0] for line in lines] == ["- `cifar100`", "- `emnist`"]
+    assert lines[1].endswith("(Cohen 2017), 131,600 images")
+    assert kaggle_bundle.contents(tmp_path / "nothing") == {}
 
 
 def test_without_data_there_is_no_data_set_of_it(wheels, tmp_path):
