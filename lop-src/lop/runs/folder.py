@@ -18,7 +18,7 @@ from lop.runs.table import TABLES, Table
 from lop.utils.errors import UserError
 from lop.utils.files import disk_errors, write_text
 
-SCHEMA = 1
+SCHEMA = 2
 ENDED = ("finished", "diverged")  # states that are not gone on from
 
 
