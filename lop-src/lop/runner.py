@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from lop.config import Config
 from lop.experiment import build
@@ -19,6 +16,7 @@ from lop.training.member import Member
 from lop.training.population import Population
 from lop.training.progress import Progress
 from lop.training.stopping import StopRequest
+from lop.utils.devices import kept_threads
 from lop.utils.memory import memory_errors
 
 ADVICE = "lower the sizes in benchmark, net or metrics (batch_size, widths, reference_size), or change run.device"
@@ -42,7 +40,7 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
 
     summaries: print every task's summary. Raises UserError for what a user can mend.
     """
-    with RunFolder(config) as folder, _kept_threads():
+    with RunFolder(config) as folder, kept_threads():
         state = folder.status().get("state")
         ended = folder.has_ended()
         resumed = ended or folder.has_checkpoint()
@@ -56,16 +54,6 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
                 reason = stop.reason
         results = load(folder.path)
         return RunResult(folder.path, state, results.tasks, results.layers, results.online, resumed, reason)
-
-
-@contextlib.contextmanager
-def _kept_threads() -> Iterator[None]:
-    """torch's number of threads is the process's: a run sets its own and gives it back."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def make_loop(
