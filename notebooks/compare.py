@@ -31,11 +31,10 @@ num_tasks = 16  # of the demonstration
 # %%
 from pathlib import Path
 
-from IPython.display import display
+from IPython.display import Markdown, display
 
 from lop import viz
-from lop.notebook import check_parameters, show, summary
-from lop.notebook.cost import costs
+from lop.notebook import check_parameters, show
 from lop.notebook.tables import only, option, unswept
 from lop.plan import make_config
 from lop.runner import run
@@ -79,20 +78,22 @@ show(viz.compare_optimizers, tasks, baselines=[baseline])
 
 # %% [markdown]
 # ## What does it cost?
-# Equal steps are not equal time.
+# Equal steps are not equal time. Seconds leave the diagnostics out.
 
 # %%
-cost = costs(results, baseline)
-show(viz.cost_and_result, results, baseline=baseline, costs=cost)
+show(viz.cost_and_result, results, baseline=baseline)
 
 # %%
-show(summary, results, baseline, cost)
+table = viz.summary_table(results, baseline=baseline)
+display(Markdown(viz.markdown_table(table)))
 
 # %% [markdown]
-# The same for a paper:
+# *change* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap
+# interval over seeds; *worst* the worst task; *tasks* and *windows* say over which tasks, those that all runs have; a
+# cost with a ~ was not timed in one session under one load. The same for a paper:
 
 # %%
-print(viz.latex_table(viz.summary_table(results, baseline=baseline, costs=cost)))
+print(viz.latex_table(table))
 
 # %% [markdown]
 # ## Which diagnostics moved first?

@@ -6,6 +6,7 @@ What users call, imported when it is first asked for:
 
     config = lop.make_config(benchmark="permuted_digits", optimizer="sassha", algos=["l2_init"])
     result = lop.run(config)
+    results = lop.run_population(lop.members(config, seeds="0-4"))  # as one computation
     lop.viz.online_accuracy(lop.load("results").tasks)
 
     @lop.optimizer("mine")          # and lop.intervention, lop.net, lop.metric, lop.benchmark, lop.dataset
@@ -19,7 +20,9 @@ __version__ = "0.1.0"
 
 _DOOR = {
     "make_config": "lop.plan",
+    "members": "lop.plan",
     "run": "lop.runner",
+    "run_population": "lop.runner",
     "load": "lop.runs",
     "analyze": "lop.analysis",
     "optimizer": "lop.optimizers",

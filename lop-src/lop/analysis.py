@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lop.plan import BENCHMARKS
 from lop.runs import Table, checkpoint, read_config
 from lop.runs.records import phase_rows, scalar_columns
 from lop.utils.errors import UserError
+from lop.utils.ranges import whole_numbers
 
 
 def analyze(folder: str | Path, *, extras: Sequence[str] = (), tasks: Sequence[int] | None = None) -> pd.DataFrame:
@@ -45,14 +45,10 @@ def analyze(folder: str | Path, *, extras: Sequence[str] = (), tasks: Sequence[i
 
 def parse_tasks(text: str) -> list[int]:
     """`0,5,10-12` -> [0, 5, 10, 11, 12]. Raises UserError for anything else."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if match is None:
-            raise UserError(f"--tasks {text}: expected numbers and ranges, e.g. 0,5,10-12")
-        first, last = int(match[1]), int(match[2] or match[1])
-        found.extend(range(first, last + 1))
-    return found
+    try:
+        return whole_numbers(text)
+    except ValueError as error:
+        raise UserError(f"--tasks {text}: {error}") from None
 
 
 def kept_tasks(folder: Path) -> list[int]:

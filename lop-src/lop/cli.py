@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import statistics
 import sys
 import traceback
 from collections import Counter
+from typing import Any
 
 from lop.analysis import analyze, parse_tasks
 from lop.config import Config, parse_override
-from lop.plan import BENCHMARKS, make_config
-from lop.runner import RunResult, run
+from lop.plan import BENCHMARKS, make_config, members
+from lop.runner import RunResult, run_population
 from lop.training.progress import Progress
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require
 
 FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130
 FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
+VARY = "and of each number, e.g. optimizer.lr=0.01,0.03; may be given again for another key"
 ANY = "run"  # the command for any family
 
 
@@ -80,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--optimizer", help="use this one, with the benchmark's settings for it")
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
         command.add_argument("--index", "--seed", "-s", type=int, dest="seed", help="run index; fixes the seed")
+        command.add_argument("--seeds", metavar="0-15", help="a run of each side by side, e.g. 0-15 or 0,3,7-9")
+        command.add_argument("--vary", action="append", default=[], metavar="KEY=NUMBER,NUMBER,...", help=VARY)
         command.add_argument("--quiet", action="store_true", help="no progress and no summaries")
         command.set_defaults(command=train)
     command = commands.add_parser("analyze", help="diagnostics from the weights a run kept (run.keep_weights)")
@@ -98,8 +104,18 @@ def parser() -> argparse.ArgumentParser:
 
 def train(options: argparse.Namespace) -> int:
     config = config_of(options)
+    vary = dict(parse_numbers(text) for text in options.vary)
+    configs = members(config, seeds=options.seeds, vary=vary)
     progress = None if options.quiet else Progress(config.label)
-    return report(run(config, progress, summaries=not options.quiet))
+    return report(run_population(configs, progress, summaries=not options.quiet))
+
+
+def parse_numbers(text: str) -> tuple[str, Any]:
+    """`optimizer.lr=0.01,0.03` -> ("optimizer.lr", [0.01, 0.03])."""
+    path, sign, values = text.partition("=")
+    return parse_override(
+        f"{path}{sign}[{values}]" if sign and not values.lstrip().startswith("[") else text, "--vary "
+    )
 
 
 def analyze_folder(options: argparse.Namespace) -> int:
@@ -128,7 +144,9 @@ def sweep_grid(options: argparse.Namespace) -> int:
 def config_of(options: argparse.Namespace) -> Config:
     overrides = dict(parse_override(text) for text in options.overrides)
     if options.seed is not None:
-        overrides["run.seed"] = options.seed
+        if options.seeds is not None:
+            raise UserError("--seeds: give several seeds or one (--seed, --index), not both")
+        overrides |= {"run.seed": options.seed, "run.seeds": None}
     benchmark = options.benchmark
     if options.config is None and benchmark is None:
         if options.family == ANY:
@@ -141,12 +159,28 @@ def config_of(options: argparse.Namespace) -> Config:
     return config
 
 
-def report(result: RunResult) -> int:
-    if result.status == "interrupted":
-        print(f"stopped ({result.reason}) and saved: {result.folder}; run the same command again to go on")
-        return RESUME_ME
-    accuracy = result.tasks["online_accuracy"] if len(result.tasks) else None
-    measured = accuracy is not None and accuracy.notna().any()
-    summary = f", mean online accuracy {accuracy.mean():.4f}" if measured else ""
-    print(f"{result.status}: {len(result.tasks)} tasks{summary}; tables in {result.folder}")
-    return FAILED if result.status == "diverged" else FINISHED
+def report(results: list[RunResult]) -> int:
+    """Say what came of the runs; the exit status is 75 where any can go on, else 1 where any was stopped."""
+    for result in results if len(results) == 1 else []:
+        if result.status == "interrupted":
+            print(f"stopped ({result.reason}) and saved: {result.folder}; run the same command again to go on")
+        else:
+            tasks = f"{len(result.tasks)} tasks{mean_accuracy(results)}"
+            print(f"{result.status}: {tasks}; tables in {result.folder}")
+    counts = Counter(result.status for result in results)
+    if len(results) > 1:
+        states = ", ".join(f"{count} {state}" for state, count in counts.items())
+        print(f"{len(results)} runs: {states}{mean_accuracy(results)}; tables in {results[0].folder.parent}")
+        if reasons := {result.reason for result in results if result.status == "interrupted"}:
+            print(f"stopped ({', '.join(map(str, reasons))}) and saved: run the same command again to go on")
+    return RESUME_ME if counts["interrupted"] else FAILED if counts["diverged"] else FINISHED
+
+
+def mean_accuracy(results: list[RunResult]) -> str:
+    """Over all tasks of each run, of several with the standard deviation; empty where none is measured."""
+    measured = [run.tasks["online_accuracy"].mean() for run in results if len(run.tasks)]
+    measured = [value for value in measured if math.isfinite(value)]
+    if not measured:
+        return ""
+    spread = f" +- {statistics.stdev(measured):.4f}" if len(measured) > 1 else ""
+    return f", mean online accuracy {statistics.fmean(measured):.4f}{spread}"

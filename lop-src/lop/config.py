@@ -29,6 +29,7 @@ from pydantic import (
 
 from lop.utils.documents import DEPTH, parse_value, plain_scalar, read_document
 from lop.utils.errors import UserError, near_matches, shown
+from lop.utils.ranges import seeds_of
 
 STRICT_KEYS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -72,6 +73,8 @@ class Run(BaseModel):
 
     model_config = STRICT_KEYS
     seed: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 0
+    seeds: Annotated[list[int], BeforeValidator(seeds_of)] | None = None  # "0-15": a run of each, as one population
+    population: Literal["auto"] | Count = "auto"  # so many runs at once; auto: as many as fit into memory
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     threads: Threads | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
     results_dir: str = "results"
@@ -114,6 +117,15 @@ class Config(BaseModel):
         data["run"] = {key: data["run"][key] for key in ("seed", "on_divergence", "diagnostics")}
         return data
 
+    def kind(self) -> str:
+        """Alike for configs that one population can train: they differ in the seed and in numbers of the method."""
+        data = self.model_dump(mode="json")
+        for key in ("seed", "name", "on_divergence"):
+            del data["run"][key]
+        for key in ("optimizer", "algos"):
+            data[key] = _without_numbers(data[key])
+        return json.dumps(data, sort_keys=True)
+
     def run_name(self) -> str:
         """The run folder's name: the same for the same experiment, whatever else `run` says about how to run it."""
         if self.run.name:
@@ -121,6 +133,14 @@ class Config(BaseModel):
         digest = hashlib.blake2b(json.dumps(self.experiment(), sort_keys=True).encode(), digest_size=4).hexdigest()
         method = self.label.replace(" + ", "+").replace(":", "-")
         return f"{self.benchmark.name}-{method}-s{self.run.seed}-{digest}"
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_numbers(item) for item in value]
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def read_file(
@@ -274,7 +294,7 @@ def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
 
 def _described(error: Mapping[str, Any], model: type[BaseModel], data: Any, path: str) -> UserError:
     keys = _keys_in(data, error["loc"])
-    where = ".".join([*filter(None, [path]), *(str(key) or '""' for key in keys)])
+    where = ".".join([*filter(None, [path]), *map(str, keys)])
     if error["type"] == "extra_forbidden":
         message = f"unknown key; {near_matches(str(keys[-1]), _fields(model, keys[:-1]))}"
     elif error["type"] == "missing":

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from lop.training.benchmark import BENCHMARKS
 from lop.utils.documents import parse_value
 from lop.utils.errors import UserError, lookup, shown
 from lop.utils.place import kaggle_folder, place
+from lop.utils.ranges import seeds_of
 from lop.utils.registry import load_plugin
 
+MOST_MEMBERS = 10_000
 RUN_SEEDS = {"seed"}  # options that follow from run.seed unless a config sets them
 
 # a benchmark is a package of lop with a stream.py, which registers it
@@ -163,6 +167,44 @@ def plan(
     standard = BENCHMARKS[chosen.benchmark.name].optimizer
     plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
     return [chosen] if plain.run_name() == chosen.run_name() else [chosen, plain]
+
+
+def members(
+    config: Config, *, seeds: int | str | Sequence[int] | None = None, vary: Mapping[str, Sequence[float]] | None = None
+) -> list[Config]:
+    """A config for every combination of numbers and every seed, seeds innermost; each what a single run has.
+
+    seeds: `0-15`, `0,3,7-9` or a list; None: the config's `run.seeds`, or its `run.seed`. vary: numbers by dotted path.
+    Raises UserError, naming the key, for values that cannot run and for runs that would be the same.
+    """
+    try:
+        numbers = seeds_of(seeds) if seeds is not None else config.run.seeds or [config.run.seed]
+    except ValueError as error:
+        raise UserError(f"{error}, got {shown(seeds)}", option="seeds", joint=": ") from None
+    axes = {path: _numbers(path, values) for path, values in (vary or {}).items()}
+    size = len(numbers) * math.prod(len(values) for values in axes.values())
+    if size > MOST_MEMBERS:
+        raise UserError(f"{size} runs; at most {MOST_MEMBERS} at once", option="seeds", joint=": ")
+    if config.run.name and size > 1:
+        raise UserError("one name for several runs; leave it out", option="run.name", joint=": ")
+    data, found = override(config.model_dump(mode="json"), "run.seeds", None), []
+    for values in itertools.product(*axes.values()):
+        setting = data
+        for path, value in zip(axes, values, strict=True):
+            setting = override(setting, path, value)
+        found += [resolve(override(setting, "run.seed", seed)) for seed in numbers]
+    if len({member.run_name() for member in found}) < len(found):
+        raise UserError("two of the runs are the same; give every number once", option="vary", joint=": ")
+    return found
+
+
+def _numbers(path: str, values: Any) -> list[float]:
+    listed = list(values) if isinstance(values, list | tuple) else [values]
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in listed)
+    if not listed or not numeric or path.split(".")[0] == "run":
+        what = "optimizer.lr=0.01,0.03 (seeds by their own option)"
+        raise UserError(f"expected numbers of the method, e.g. {what}, got {shown(values)}", option=path, joint=": ")
+    return listed
 
 
 def by_path(settings: dict[str, Any]) -> dict[str, Any]:

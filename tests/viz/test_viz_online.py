@@ -5,8 +5,7 @@ import pytest
 
 from lop.utils.errors import UserError
 from lop.viz import online_accuracy, online_curve, within_task
-from lop.viz.measures import Percent
-from lop.viz.style import BASELINE_COLOR, Figure
+from lop.viz.style import BASELINE_COLOR, Figure, Percent
 
 
 def line(ax, label):

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class ImageData:
         _, channels, height, width = self.splits["train"][0].shape
         return channels, height, width
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of shapes, labels, the sum of every image's bytes and a sample of whole images; where they lie is no part."""
         digest = hashlib.blake2b(digest_size=16)
@@ -50,8 +51,15 @@ class ImageData:
 
     def to(self, device: torch.device | str) -> "ImageData":
         """The same on a device; training selects its batches there."""
-        splits = {name: (x.to(device), y.to(device)) for name, (x, y) in self.splits.items()}
-        return ImageData(self.name, splits, self.num_classes, self.source)
+        device = torch.device(device)
+        if device not in self._copies:
+            splits = {name: (x.to(device), y.to(device)) for name, (x, y) in self.splits.items()}
+            self._copies[device] = ImageData(self.name, splits, self.num_classes, self.source)
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> "dict[torch.device, ImageData]":
+        return {}
 
 
 def as_split(images: np.ndarray, labels: np.ndarray, where: str | Path) -> Split:

@@ -1,7 +1,9 @@
 """Data sets by name or path."""
 
+import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,18 @@ from lop.data.images import ImageData
 from lop.data.own_images import load_own_images
 from lop.data.record import DATASETS
 from lop.utils.errors import UserError, lookup
+
+_shared: ContextVar[dict | None] = ContextVar("shared images", default=None)
+
+
+@contextlib.contextmanager
+def sharing_images() -> Iterator[None]:
+    """Inside, the same data set is loaded once: all who ask for it get the same tensors. Nothing outlives it."""
+    token = _shared.set({} if _shared.get() is None else _shared.get())
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 def load_images(name_or_path: str, data_dir: str | os.PathLike | None = None, verify: bool = True) -> ImageData:
@@ -19,6 +33,16 @@ def load_images(name_or_path: str, data_dir: str | os.PathLike | None = None, ve
     path have none, so that it must be false for them; `source` says so.
     Raises UserError, one line, for data that is missing, truncated, corrupt or of the wrong shape.
     """
+    shared, key = _shared.get(), (name_or_path, data_dir, verify)
+    if shared is not None and key in shared:
+        return shared[key]
+    data = _load(name_or_path, data_dir, verify)
+    if shared is not None:
+        shared[key] = data
+    return data
+
+
+def _load(name_or_path: str, data_dir: str | os.PathLike | None, verify: bool) -> ImageData:
     path = own_path(name_or_path, verify, DATASETS)
     if path is not None:
         data = load_own_images(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from importlib import metadata
@@ -16,10 +17,12 @@ from lop.runs import checkpoint
 from lop.runs.place import CHECKPOINTS, LOCK, claim, clean, own_files, run_folder_of, set_aside
 from lop.runs.table import TABLES, Table
 from lop.utils.errors import UserError
-from lop.utils.files import disk_errors, write_text
+from lop.utils.files import disk_errors, sync_folder, write_text
 
-SCHEMA = 2
+SCHEMA = 1
 ENDED = ("finished", "diverged")  # states that are not gone on from
+Place = tuple[int, int, int, int]
+START: Place = (0, 0, 0, 0)
 
 
 class RunningElsewhereError(UserError):
@@ -104,6 +107,23 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         return self.checkpoint.exists() or self.previous_checkpoint.exists()
 
+    def place(self) -> Place:
+        """Task, epoch, step and steps in all at the last good checkpoint; zeros where there is none."""
+        return _place_of(self._load_checkpoint()) if self.has_checkpoint() else START
+
+    def earlier_place(self) -> Place | None:
+        """The same of the checkpoint before the last one, None where there is none that is good."""
+        try:
+            return _place_of(checkpoint.load(self.previous_checkpoint)) if self.previous_checkpoint.exists() else None
+        except UserError:
+            return None
+
+    def go_back(self) -> None:
+        """The checkpoint before the last one is the last one from now on."""
+        with disk_errors(self.path):
+            os.replace(self.previous_checkpoint, self.checkpoint)
+            sync_folder(self.path)
+
     def save_checkpoint(self, state: dict[str, Any], data: str) -> None:
         """Write the checkpoint and keep the one before it. data: the fingerprint of what the run learns from."""
         self.sync()
@@ -163,6 +183,11 @@ class RunFolder:
         """Drop rows that no checkpoint vouches for: the run was killed before its first one."""
         for table in self.tables.values():
             table.path.unlink(missing_ok=True)
+
+
+def _place_of(state: dict[str, Any]) -> Place:
+    position = state.get("position", {})
+    return tuple(position.get(name, 0) for name in ("task", "epoch", "step", "total"))
 
 
 def read_status(folder: Path) -> dict[str, Any]:

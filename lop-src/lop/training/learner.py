@@ -52,6 +52,7 @@ class Learner:
         self.hidden_layers = net.hidden_layers()
         self._loss_function = LOSSES[loss]
         self.task: Task | None = None
+        self.alone = True  # False for one of several: what its first step does to it is then recorded, no error
         self._has_learned = False  # in this process; over all of a run the optimizer counts, until it forgets
         self._mask: Tensor | None = None
         self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
@@ -82,8 +83,10 @@ class Learner:
         return make_generator(self.seed, "algos", *keys, device=device or self.device)
 
     def learn(self, x: Tensor, y: Tensor) -> StepResult:
-        """One update on the batch (x, y). Raises UserError when a run's very first one ruins finite weights."""
-        is_start = not self._has_learned and self.optimizer.steps == 0 and all_finite(self.net.parameters())
+        """One update on the batch (x, y). Raises UserError when a single run's very first one ruins finite weights."""
+        is_start = (
+            self.alone and not self._has_learned and self.optimizer.steps == 0 and all_finite(self.net.parameters())
+        )
         self._has_learned = True
         first: list[StepResult] = []
 
@@ -107,10 +110,10 @@ class Learner:
             for intervention in self._after_step:
                 intervention.after_step(features)
         if is_start:
-            self._require_finite_start(first[0].loss)
+            self.require_finite_start(first[0].loss)
         return first[0]
 
-    def _require_finite_start(self, loss: Tensor) -> None:
+    def require_finite_start(self, loss: Tensor) -> None:
         """A net that diverges later is data; a first update that cannot be made is a mistake in the options."""
         if torch.isfinite(loss).all() and not all_finite(self.net.parameters()):
             given = self.optimizer.param_groups[0]

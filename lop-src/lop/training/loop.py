@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lop.data.stream import Batch, Task
+from lop.metrics.numerics import all_finite
 from lop.training.clock import Clock
 from lop.training.member import Member
 from lop.training.population import Population
@@ -49,6 +50,8 @@ class Loop:
         everyone = list(self.members)
         for member in everyone:
             member.set_status("running", self.position.task)
+        if len(everyone) > 1 and self.position == Position():
+            self.save()  # a kill in the middle of the next save then leaves all with one place in common
         status: Status | None = None
         while self.members and status is None:
             status = self._train_task() if self.position.task < self.members[0].stream.num_tasks else "finished"
@@ -112,10 +115,18 @@ class Loop:
 
     def _learn(self, batches: Sequence[Batch]) -> None:
         results = self.population.learn(batches)
+        if self.position.total == 0 and len(self.members) > 1:
+            self._require_finite_start(results)
         for member, result, (_, y) in zip(self.members, results, batches, strict=True):
             member.recorder.record(result, y)
         self.position.step += 1
         self.position.total += self._tasks[0].batch_steps
+
+    def _require_finite_start(self, results: Sequence[Any]) -> None:
+        """One net that its first step ruins is data, all of them are a mistake in the options they share."""
+        learners = self.population.learners
+        if not any(all_finite(learner.net.parameters()) for learner in learners):
+            learners[0].require_finite_start(results[0].loss)
 
     def _close_bin(self) -> bool:
         """Returns whether a member has left, as its config says of a divergence."""
@@ -159,9 +170,8 @@ class Loop:
         Raises UserError where the members are not all at the same place.
         """
         states = [member.restore() for member in self.members]
-        places = [None if state is None else state["position"] for state in states]
+        places = [Position() if state is None else Position(**state["position"]) for state in states]
         if any(place != places[0] for place in places):
             raise UserError("the runs of a population must all be at the same place: train them one by one")
-        if places[0] is not None:
-            self.position = Position(**places[0])
-            self.clock.resumed(self.position.total)
+        self.position = places[0]
+        self.clock.resumed(self.position.total)

@@ -23,7 +23,7 @@ def in_notebook() -> bool:
 
 
 class Progress:
-    """Shows tasks, steps per second, time left and current performance of one run.
+    """Shows tasks, steps per second, time left and current performance of one run, or of several side by side.
 
     In a notebook the line is one display, updated in place: it lives in Jupyter, Colab and Kaggle, and under
     papermill its last state stays as text.
@@ -31,6 +31,9 @@ class Progress:
 
     def __init__(self, label: str):
         self.label = label
+        self._begin()
+
+    def _begin(self) -> None:
         self._start = time.monotonic()
         self._last = float("-inf") if in_notebook() else self._start
         self._first_step: int | None = None
@@ -77,11 +80,12 @@ class Progress:
             self._display.update(_Text(self._line))
 
     def close(self) -> None:
-        """Show the last state."""
+        """Show the last state; what comes next is shown anew."""
         if self._bar is not None:
             self._bar.close()
         if self._line:
             self._redraw()
+        self._begin()
 
 
 def _in_words(performance: Sequence[tuple[str, float]]) -> str:

@@ -53,6 +53,18 @@ def require_weights_fit(net: nn.Module, device: torch.device) -> None:
         )
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device has left, within the container's limit; None where that cannot be asked."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    total = total_memory(device)
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+        return available if total is None else min(available, total)
+    return total
+
+
 def total_memory(device: torch.device) -> int | None:
     """Bytes of memory of a device, within the container's limit; None where that cannot be asked."""
     if device.type == "cuda":

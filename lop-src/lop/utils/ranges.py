@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,3 +68,30 @@ def require_choice(choices: Sequence[str], **options: Any) -> None:
     for name, value in options.items():
         if value not in choices:
             raise UserError(f"must be one of {', '.join(choices)}, got {shown(value)}", option=name)
+
+
+def whole_numbers(text: str, most: int = 100_000) -> list[int]:
+    """`0,5,10-12` -> [0, 5, 10, 11, 12]. Raises ValueError for anything else, and for more than so many."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
+        if match is None:
+            raise ValueError("expected numbers and ranges, e.g. 0,5,10-12")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or len(found) + last - first >= most:
+            raise ValueError(f"expected ranges upwards, at most {most} numbers in all")
+        found.extend(range(first, last + 1))
+    return found
+
+
+def seeds_of(given: int | str | Sequence[int]) -> list[int]:
+    """Seeds as people give them: `0-15`, `0,3,7-9`, 3, [0, 3]. Raises ValueError for others and for one twice."""
+    if isinstance(given, str):
+        seeds = whole_numbers(given)
+    else:
+        seeds = list(given) if isinstance(given, list | tuple | range) else [given]
+    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+        raise ValueError("expected seeds, e.g. 0-15 or 0,3,7-9")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("expected every seed once")
+    return seeds
