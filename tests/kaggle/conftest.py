@@ -20,11 +20,21 @@ import build  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def wheels(tmp_path_factory) -> Path:
+def preinstalled(tmp_path_factory) -> Path:
+    """What Kaggle ships, but for one small package that this project needs."""
+    path = tmp_path_factory.mktemp("preinstalled") / "freeze.txt"
+    lines = build.PREINSTALLED.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("filelock==")) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory, preinstalled) -> Path:
     """The bundle for the running Python, without the extras, which are large."""
     output = tmp_path_factory.mktemp("bundle") / "wheels"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert build.main(["--python", version, "--extras", "", "--output", str(output)]) == 0
+    arguments = ["--python", version, "--extras", "", "--preinstalled", str(preinstalled), "--output", str(output)]
+    assert build.main(arguments) == 0
     return output
 
 

@@ -38,10 +38,10 @@ def test_hashes_are_those_of_the_wheels(wheels):
     assert found == expected
 
 
-def test_the_bundle_holds_what_is_missing_and_nothing_that_is_there(wheels):
+def test_the_bundle_holds_what_is_missing_and_nothing_that_is_there(wheels, preinstalled):
     names = {build.normalised(path.name.split("-")[0]) for path in wheels.glob("*.whl")}
-    assert {"lop", "gymnasium"} <= names
-    assert not names & set(build.read_preinstalled(build.PREINSTALLED))
+    assert {"lop", "filelock"} <= names
+    assert not names & set(build.read_preinstalled(preinstalled))
     assert not [name for name in names if name.startswith(("torch", "nvidia", "triton", "numpy"))]
 
 
