@@ -99,13 +99,13 @@ def test_it_hears_of_units_that_others_replaced(name, build, small_task):
         assert torch.equal(old, new)
     assert bool(along_units(before, [1, 4])) == (name in PER_UNIT)
     if name == "cbp":
-        assert not after["running"][:, [1, 4, 9, 12]].any()
-        assert before["running"][:, [1, 4, 9, 12]].any()
+        assert not after["statistics"]["running"][:, [1, 4, 9, 12]].any()
+        assert before["statistics"]["running"][:, [1, 4, 9, 12]].any()
         assert all((births[[1, 4]] == 15).all() for births in after["births"])
     if name == "snr":
-        assert not after["age"][[1, 4, 9, 12]].any()
-        assert not after["histogram"][[1, 4, 9, 12]].any()
-        assert before["histogram"][[1, 4, 9, 12]].any()
+        assert not after["silence"]["age"][[1, 4, 9, 12]].any()
+        assert not after["silence"]["histogram"][[1, 4, 9, 12]].any()
+        assert before["silence"]["histogram"][[1, 4, 9, 12]].any()
 
 
 def test_cbp_replaces_no_unit_that_another_has_just_replaced(build, small_task):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from lop.algos.state import State, load_state, saved_state
 from lop.data.stream import Task
 from lop.nets import HiddenLayer, Net
 from lop.optimizers import ClosureOptimizer
@@ -70,6 +71,8 @@ class Intervention:
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
     host: Host
+    state: ClassVar[State] = {}
+    """The attributes that change during training, each with its kind."""
 
     def attach(self, host: Host) -> None:
         """Sees the net's hidden layers and the optimizer; randomness comes from `host.make_generator(*purpose)`."""
@@ -114,9 +117,10 @@ class Intervention:
     def evaluation_parameters(self) -> dict[str, Tensor] | None:
         """Weights to predict with instead of the trained ones, by parameter name; None: the trained ones."""
 
-    def state_dict(self) -> dict:
-        """All that changes during training, as tensors, numbers, strings, lists and dicts."""
-        return {}
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes during training, as `state` declares it."""
+        return saved_state(self)
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`, bit-identically. Called after `attach` and `restart`."""
+        load_state(self, state, self.host.device)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.randomness import generator_state, restore_generator
+from lop.algos.state import Kind, State
 from lop.algos.units import UnitReset, replace_units, resettable
 from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
 from lop.nets import HiddenLayer
@@ -24,6 +25,8 @@ class MatureUnits:
     A unit is mature from `maturity_threshold` + 1 steps after its birth, and only mature units are replaced: so the
     numbers follow from the numbers alone, whichever units it were.
     """
+
+    state: ClassVar[State] = {"mature": Kind.VALUE, "owed": Kind.VALUE, "growing": Kind.VALUE}
 
     def __init__(self, units: int, maturity_threshold: int):
         self.maturity_threshold = maturity_threshold
@@ -65,6 +68,16 @@ class CBP(Intervention):
     util_type, decay: see UnitStatistics. Dohare et al. (2024), "Loss of plasticity in deep continual learning".
     (The published code zeroes the mean activation before it hands it over; here the hand-over happens.)
     """
+
+    state: ClassVar[State] = {
+        "steps": Kind.VALUE,
+        "replaced": Kind.VALUE,
+        "_statistics": Kind.NESTED,
+        "_births": Kind.TENSORS,
+        "_counts": Kind.NESTED,
+        "_generator": Kind.GENERATOR,
+        "_chances": Kind.GENERATOR,
+    }
 
     needs_features = True
 
@@ -136,26 +149,3 @@ class CBP(Intervention):
         self._births[i].index_fill_(0, units, self.steps)
         self.replaced += number
         return UnitReset(layer, units, incoming, means=means)
-
-    def state_dict(self) -> dict:
-        counts = [{"mature": c.mature, "owed": c.owed, "growing": [list(g) for g in c.growing]} for c in self._counts]
-        return {
-            "steps": self.steps,
-            "replaced": self.replaced,
-            "running": self._statistics.running,
-            "births": list(self._births),
-            "counts": counts,
-            "generator": generator_state(self._generator),
-            "chances": generator_state(self._chances),
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        self.steps, self.replaced = state["steps"], state["replaced"]
-        self._statistics.running.copy_(state["running"])
-        for births, saved in zip(self._births, state["births"], strict=True):
-            births.copy_(saved)
-        for count, saved in zip(self._counts, state["counts"], strict=True):
-            count.mature, count.owed = saved["mature"], saved["owed"]
-            count.growing = [list(g) for g in saved["growing"]]
-        restore_generator(self._generator, state["generator"])
-        restore_generator(self._chances, state["chances"])

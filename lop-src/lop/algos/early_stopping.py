@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.algos.state import Kind, State
 from lop.utils.errors import UserError
 from lop.utils.ranges import require_choice
 
@@ -20,6 +21,8 @@ class EarlyStopping(Intervention):
     of equal scores counts. What was scored is kept: with `ema` the averaged parameters. Parameters and buffers are
     kept; the optimizer's state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
     """
+
+    state: ClassVar[State] = {"_score": Kind.VALUE, "_best": Kind.TENSORS}
 
     def __init__(self, *, metric: Literal["accuracy", "loss"] = "accuracy"):
         require_choice(("accuracy", "loss"), metric=metric)
@@ -63,10 +66,3 @@ class EarlyStopping(Intervention):
         if self._best:
             self.host.net.load_state_dict(self._best)
             self.host.weights_replaced(by=self)
-
-    def state_dict(self) -> dict:
-        return {"score": self._score, "best": dict(self._best)}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._score = state["score"]
-        self._best = {name: value.clone() for name, value in state["best"].items()}

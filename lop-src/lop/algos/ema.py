@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.algos.state import Kind, State
 from lop.utils.ranges import DECAY, require
 
 
 @intervention("ema")
 class EMA(Intervention):
     """Shadow weights w <- decay * w + (1 - decay) * p after every step; they start at p again with each task."""
+
+    state: ClassVar[State] = {"_shadow": Kind.TENSORS}
 
     def __init__(self, *, decay: float = 0.999):
         require(DECAY, decay=decay)
@@ -38,10 +43,3 @@ class EMA(Intervention):
 
     def evaluation_parameters(self) -> dict[str, Tensor]:
         return self._shadow
-
-    def state_dict(self) -> dict:
-        return {"shadow": dict(self._shadow)}
-
-    def load_state_dict(self, state: dict) -> None:
-        for name, value in state["shadow"].items():
-            self._shadow[name].copy_(value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import half_squares
+from lop.algos.state import Kind, State
 from lop.metrics.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, require
 
@@ -68,6 +69,8 @@ class EWC(Intervention):
     that Kumar et al. (2023) compare with.
     """
 
+    state: ClassVar[State] = {"_anchor": Kind.TENSORS, "_fisher": Kind.TENSORS}
+
     def __init__(self, *, weight: float = 1.0, fisher: bool = True, samples: int = 512):
         require(AMOUNT, weight=weight)
         require(COUNT, samples=samples)
@@ -93,17 +96,12 @@ class EWC(Intervention):
             self._fisher = fisher_diagonal(self.host, *self.host.labelled_batch(self.samples))
         self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
 
-    def state_dict(self) -> dict:
-        return {"anchor": dict(self._anchor), "fisher": dict(self._fisher)}
-
-    def load_state_dict(self, state: dict) -> None:
-        self._anchor = {name: value.clone() for name, value in state["anchor"].items()}
-        self._fisher = {name: value.clone() for name, value in state["fisher"].items()}
-
 
 @intervention("l2_init_ewc")
 class L2InitEWC(EWC):
     """L2 Init and EWC together: 0.5 * l2_weight * sum (p - p0)^2 + EWC's penalty (Kumar et al. 2023)."""
+
+    state: ClassVar[State] = {**EWC.state, "_initial": Kind.TENSORS}
 
     def __init__(self, *, l2_weight: float = 1e-3, weight: float = 1.0, fisher: bool = True, samples: int = 512):
         require(AMOUNT, l2_weight=l2_weight)
@@ -119,11 +117,3 @@ class L2InitEWC(EWC):
         towards_initial = self.l2_weight * half_squares(list(self._parameters.values()), initial)
         towards_last = super().penalty()
         return towards_initial if towards_last is None else towards_initial + towards_last
-
-    def state_dict(self) -> dict:
-        return super().state_dict() | {"initial": dict(self._initial)}
-
-    def load_state_dict(self, state: dict) -> None:
-        super().load_state_dict(state)
-        for name, value in state["initial"].items():
-            self._initial[name].copy_(value)

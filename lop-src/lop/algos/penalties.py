@@ -7,13 +7,15 @@ trained parameters count, biases and normalisation included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import absolutes, half_squares, huber
-from lop.algos.randomness import fresh_net, generator_state, restore_generator
+from lop.algos.randomness import fresh_net
+from lop.algos.state import Kind, State
 from lop.utils.ranges import AMOUNT, POSITIVE, require
 
 
@@ -40,6 +42,8 @@ class InitPenalty(Intervention):
     Kumar et al. (2023), "Maintaining plasticity in continual learning via regenerative regularization".
     """
 
+    state: ClassVar[State] = {"_initial": Kind.TENSORS, "_generator": Kind.GENERATOR}
+
     def __init__(self, *, weight: float = 1e-3, resample: bool = False):
         require(AMOUNT, weight=weight)
         self.weight, self.resample = weight, resample
@@ -65,14 +69,6 @@ class InitPenalty(Intervention):
             fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
             for p, initial in zip(self._parameters, self._initial, strict=True):
                 initial.copy_(fresh[id(p)])
-
-    def state_dict(self) -> dict:
-        return {"initial": list(self._initial), "generator": generator_state(self._generator)}
-
-    def load_state_dict(self, state: dict) -> None:
-        for initial, saved in zip(self._initial, state["initial"], strict=True):
-            initial.copy_(saved)
-        restore_generator(self._generator, state["generator"])
 
 
 @intervention("l2_init")

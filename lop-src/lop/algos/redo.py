@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.randomness import generator_state, restore_generator
+from lop.algos.state import Kind, State
 from lop.algos.units import UnitReset, candidates, replace_units, resettable
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
@@ -34,6 +34,8 @@ class ReDo(Intervention):
     weights: the incoming weights (and bias) are drawn "fresh" from the initial distribution, or are the "original"
     ones again. Sokar et al. (2023), "The dormant neuron phenomenon in deep reinforcement learning".
     """
+
+    state: ClassVar[State] = {"steps": Kind.VALUE, "_original": Kind.TENSORS, "_generator": Kind.GENERATOR}
 
     needs_features = True
 
@@ -76,17 +78,3 @@ class ReDo(Intervention):
                 incoming = fresh_parameters(layer.incoming, self._generator, units=len(units))
             resets.append(UnitReset(layer, units, incoming, chosen))
         replace_units(self, resets)
-
-    def state_dict(self) -> dict:
-        return {
-            "steps": self.steps,
-            "generator": generator_state(self._generator),
-            "original": [dict(parameters) for parameters in self._original],
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        self.steps = state["steps"]
-        restore_generator(self._generator, state["generator"])
-        for parameters, saved in zip(self._original, state["original"], strict=True):
-            for name, value in saved.items():
-                parameters[name].copy_(value)

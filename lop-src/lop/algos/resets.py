@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.randomness import generator_state, restore_generator
+from lop.algos.state import Kind, State
 from lop.nets.init import initialise_
 
 
 class _BoundaryReset(Intervention):
+    state: ClassVar[State] = {"_generator": Kind.GENERATOR}
+
     def attach(self, host: Host) -> None:
         super().attach(host)
         self._generator = host.make_generator(type(self).__name__)
-
-    def state_dict(self) -> dict:
-        return {"generator": generator_state(self._generator)}
-
-    def load_state_dict(self, state: dict) -> None:
-        restore_generator(self._generator, state["generator"])
 
 
 @intervention("head_reset")

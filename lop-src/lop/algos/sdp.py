@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.algos.state import Kind, State
 from lop.nets import Net
 from lop.nets.layer_io import WeightLayer
 from lop.utils.ranges import COUNT, SHARE, require
@@ -48,6 +50,8 @@ class SpectralIntervention(Intervention):
     which describe the weights before the change. `last_condition_numbers` holds those before the last action.
     """
 
+    state: ClassVar[State] = {"steps": Kind.VALUE}
+
     def __init__(self, *, interval: int | None = None, fade: float = 0.5):
         require(COUNT, interval=interval)
         require(SHARE, fade=fade)
@@ -86,12 +90,6 @@ class SpectralIntervention(Intervention):
     def exponents(self) -> list[Exponent]:
         """gamma of each layer."""
         raise NotImplementedError
-
-    def state_dict(self) -> dict:
-        return {"steps": self.steps}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.steps = state["steps"]
 
 
 @intervention("sdp")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.randomness import fresh_net, generator_state, restore_generator
+from lop.algos.randomness import fresh_net
+from lop.algos.state import Kind, State
 from lop.utils.ranges import AMOUNT, SHARE, require, require_choice
 
 
@@ -21,6 +22,8 @@ class ShrinkAndPerturb(Intervention):
 
     every: "step", after each update, or "task", at each task's end. `scale` belongs to "init", `noise_std` to "noise".
     """
+
+    state: ClassVar[State] = {"_generator": Kind.GENERATOR}
 
     def __init__(
         self,
@@ -62,9 +65,3 @@ class ShrinkAndPerturb(Intervention):
             noise = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]
         torch._foreach_mul_(parameters, 1 - self.shrink)
         torch._foreach_add_(parameters, noise, alpha=scale)
-
-    def state_dict(self) -> dict:
-        return {"generator": generator_state(self._generator)}
-
-    def load_state_dict(self, state: dict) -> None:
-        restore_generator(self._generator, state["generator"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from lop.algos.state import Kind, State
 
 
 class AdaptiveThreshold:
@@ -19,6 +22,8 @@ class AdaptiveThreshold:
 
     units: how many. A unit ends at most one gap per step, so that the gaps of a period are a table and no histogram.
     """
+
+    state: ClassVar[State] = {"age": Kind.TENSORS, "gaps": Kind.TENSORS, "threshold": Kind.TENSORS}
 
     def __init__(self, units: int, device: torch.device, *, eta: float, min_time: int, max_time: int, refresh: int):
         self.eta, self.min_time, self.max_time, self.refresh = eta, min_time, max_time, refresh
@@ -57,10 +62,6 @@ class AdaptiveThreshold:
     def was_reset(self, units: Tensor) -> None:
         """The authors' reset leaves a unit its threshold and its gaps, the one that has just ended among them."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that changes during training."""
-        return {"age": self.age, "gaps": self.gaps, "threshold": self.threshold}
-
 
 class LifetimeThreshold:
     """The (1 - eta) quantile of all inter-firing times since the unit's birth.
@@ -69,6 +70,8 @@ class LifetimeThreshold:
     `refresh` steps, and is `max_time` until a unit has seen 1/eta times, without which it says nothing. Longer times
     count as `max_time`. A unit is overdue when it has been silent for more steps than its threshold.
     """
+
+    state: ClassVar[State] = {"age": Kind.TENSORS, "histogram": Kind.TENSORS, "threshold": Kind.TENSORS}
 
     def __init__(self, units: int, device: torch.device, *, eta: float, max_time: int, refresh: int):
         self.eta, self.max_time, self.refresh = eta, max_time, refresh
@@ -99,7 +102,3 @@ class LifetimeThreshold:
         self.histogram.masked_fill_(units.unsqueeze(1), 0.0)
 
     was_reset = restart
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that changes during training."""
-        return {"age": self.age, "histogram": self.histogram, "threshold": self.threshold}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.randomness import generator_state, restore_generator
 from lop.algos.silence import AdaptiveThreshold, LifetimeThreshold
+from lop.algos.state import Kind, State
 from lop.algos.units import UnitReset, candidates, replace_units, resettable
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
@@ -34,6 +34,8 @@ class SNR(Intervention):
         lifetime: the quantile over the unit's whole life, see `LifetimeThreshold`. Times count steps; max_time None:
         500, refresh None: 100; min_time does not matter.
     """
+
+    state: ClassVar[State] = {"steps": Kind.VALUE, "_silence": Kind.NESTED, "_generator": Kind.GENERATOR}
 
     needs_features = True
 
@@ -93,15 +95,6 @@ class SNR(Intervention):
         if resets:
             replace_units(self, resets)
             self._silence.was_reset(overdue)
-
-    def state_dict(self) -> dict:
-        return {"steps": self.steps, "generator": generator_state(self._generator), **self._silence.tensors()}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.steps = state["steps"]
-        restore_generator(self._generator, state["generator"])
-        for name, tensor in self._silence.tensors().items():
-            tensor.copy_(state[name])
 
 
 def _fired(features: Tensor, expansion: int) -> Tensor:

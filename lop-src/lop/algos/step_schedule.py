@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.algos.state import Kind, State
 from lop.utils.errors import UserError, shown
 from lop.utils.ranges import POSITIVE, require
 
@@ -15,6 +17,8 @@ class StepSchedule(Intervention):
 
     Every parameter group's lr. Incremental CIFAR-100 of Dohare et al. (2024): x 0.2 at epochs 60, 120 and 160.
     """
+
+    state: ClassVar[State] = {"_base": Kind.VALUE}
 
     def __init__(self, *, milestones: Sequence[int] = (60, 120, 160), factor: float = 0.2):
         self.milestones, self.factor = list(milestones), factor
@@ -38,9 +42,3 @@ class StepSchedule(Intervention):
     def _set(self, passed: int) -> None:
         for group, base in zip(self.host.optimizer.param_groups, self._base, strict=True):
             group["lr"] = base * self.factor**passed
-
-    def state_dict(self) -> dict:
-        return {"base": list(self._base)}  # the current step size is in the optimizer's state
-
-    def load_state_dict(self, state: dict) -> None:
-        self._base = list(state["base"])

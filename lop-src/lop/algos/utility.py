@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lop.algos.state import Kind, State
 from lop.nets import HiddenLayer
 from lop.nets.layer_io import WeightLayer
 
@@ -58,6 +59,8 @@ class UnitStatistics:
     Means are over examples, positions, outputs and readers. Dohare et al. (2024), "Loss of plasticity in deep
     continual learning", Nature 632.
     """
+
+    state: ClassVar[State] = {"running": Kind.TENSORS}
 
     def __init__(self, layers: Sequence[tuple[int, HiddenLayer]], util_type: UtilityType, decay: float):
         """layers: position among the net's hidden layers, and the layer."""
