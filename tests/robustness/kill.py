@@ -4,6 +4,7 @@
 
 Every run is a process of its own that executes the command line. It is killed at a random moment, or at a
 random stage of one of the next files that are written (half of the bytes, all of them, before or after the rename).
+Between kills a run is harmed (attacks.py): then it goes on to the same results, or is refused in one line and put back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,12 +24,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import attacks
 import micro
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lop-src"))
 from lop.cli import main as command_line
 from lop.plan import BENCHMARKS
-from lop.runs import checkpoint
+from lop.runs import ENDED, checkpoint, read_status
 from lop.utils import files
 
 # what a run imports late: once here, instead of in every fork
@@ -86,10 +89,16 @@ class Case:
         self.seconds = time.monotonic() - started
         self.round = self.kills = self.resumes = 0
         self.lost: list[str] = []
-        self.where = Counter()
+        self.where, self.attacks = Counter(), Counter()
+        self.data_dir = data_dir
 
-    def process(self, results: str, stage: tuple[int, str] | None) -> Callable[[float | None], int]:
-        """Start a run; returns what waits for it, or kills it after so many seconds, and gives its exit status."""
+    def process(
+        self, results: str, stage: tuple[int, str] | None, *more: str, first: Callable[[], None] = lambda: None
+    ) -> Callable[[float | None], int]:
+        """Start a run; returns what waits for it, or kills it after so many seconds, and gives its exit status.
+
+        more: arguments. first: what the process does before it runs.
+        """
         arguments = [
             self.family,
             "-c",
@@ -97,6 +106,7 @@ class Case:
             "--quiet",
             "--set",
             f"run.results_dir={self.folder / results}",
+            *more,
         ]
         child = os.fork()
         if child == 0:
@@ -106,6 +116,7 @@ class Case:
             if stage is not None:
                 die_while_writing(*stage)
             status = 1
+            first()
             try:
                 status = command_line(arguments)
             finally:
@@ -121,7 +132,9 @@ class Case:
 
     def kill_once(self) -> None:
         """One more process of the current round, killed if it lives long enough; a finished round is compared."""
-        results = f"killed{self.round}"
+        if self.random.random() < 0.3:
+            self.attack()
+        results = self.results
         if (self.folder / results).exists():
             self.resumes += 1
         stage = None
@@ -138,6 +151,41 @@ class Case:
         else:
             self.lost.append(f"{results}: exit status {code}")
             self.round += 1
+
+    def attack(self) -> None:
+        """Harm the stopped run, if there is one, and start it: it is refused, and put back, or ends as the whole."""
+        folder = next((self.folder / self.results).glob("*/.run-folder"), self.folder).parent
+        if folder == self.folder.parent or read_status(folder).get("state") in (None, *ENDED):
+            return
+        name = self.random.choice([*attacks.HARMS, *attacks.DURING, "changed data"])
+        backup, output = self.folder / "backup", self.folder / "output.txt"
+        shutil.copytree(folder, backup)
+        more, first = [], lambda: None
+        if name in attacks.HARMS:
+            attacks.HARMS[name](folder, self.random)
+        elif name in attacks.DURING:
+            first = attacks.in_mid_run(name, folder, self.random, self.seconds)
+        else:
+            more = ["--set", f"run.data_dir={attacks.changed_data(self.data_dir, self.folder / 'changed')}"]
+        os.truncate(output, 0)
+        code = self.process(self.results, None, *more, first=first)()
+        if name == "foreign files":
+            self.lost += [f"{name}: {n}" for n in attacks.FOREIGN if (folder / n).read_text() != "precious"]
+            for foreign in attacks.FOREIGN:
+                (folder / foreign).unlink()
+        if code == 0:
+            self.attacks[f"{name}: went on"] += 1
+            self.compare()
+            shutil.rmtree(backup)
+            return
+        self.attacks[f"{name}: refused"] += 1
+        text = output.read_text()
+        if code != 2 or not attacks.refused_in_one_line(text):
+            self.lost.append(f"{name}: exit status {code}: {text[-500:]}")
+        if name == "full disk":  # nothing is put back: room is made
+            shutil.rmtree(backup)
+        else:
+            attacks.undo(folder, backup)
 
     def compare(self) -> None:
         whole, parts = (next((self.folder / name).glob("*/config.json")).parent for name in ("whole", self.results))
@@ -159,6 +207,7 @@ class Case:
                 self.compare()
 
 
+PER_ATTACK = 4  # kills, at most
 STAGES = ("half written", "before the rename", "after the rename")
 
 
@@ -195,14 +244,17 @@ def die_while_writing(number: int, stage: str) -> None:
 
 
 def run(kills: int, seed: int, names: list[str], folder: Path) -> dict:
-    """Kill until there are so many kills, in turns over the cases. Returns the counts and what was lost."""
+    """Kill and harm in turns over the cases until that was often enough. Returns the counts and what was lost."""
     for module in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     data_dir = micro.write_data(folder / "data")
     running = [Case(name, folder, data_dir, seed) for name in names]
     turn = 0
-    while sum(case.kills for case in running) < kills:
+    while (
+        sum(case.kills for case in running) < kills
+        or sum(sum(case.attacks.values()) for case in running) < kills // PER_ATTACK
+    ):
         running[turn % len(running)].kill_once()
         turn += 1
     for case in running:
@@ -212,6 +264,7 @@ def run(kills: int, seed: int, names: list[str], folder: Path) -> dict:
         "cases": len(running),
         "kills": sum(case.kills for case in running),
         "where": dict(where),
+        "attacks": dict(sum((case.attacks for case in running), Counter())),
         "resumes": sum(case.resumes for case in running),
         "runs compared": sum(case.round for case in running),
         "lost": [f"{case.name}: {what}" for case in running for what in case.lost],
