@@ -94,9 +94,9 @@ if importlib.util.find_spec("lop") is None:
 import pandas as pd
 
 from lop import viz
-from lop.notebook import check_parameters, describe, load_all, place, plan, run_all, show
+from lop.notebook import check_parameters, describe, load_all, place, plan, run_all, show, summary
 from lop.notebook.launcher import launcher
-from lop.notebook.tables import by_task, comparison
+from lop.notebook.tables import by_task
 
 check_parameters()
 pd.set_option("display.max_columns", 40, "display.width", 160, "display.max_rows", 40)
@@ -137,9 +137,8 @@ runs = run_all(configs)
 # %% [markdown]
 # ## What came out
 # *Online accuracy* is the share of examples predicted correctly **before** the update on them. If the last tasks
-# score lower than the first, although all tasks are equally hard, the learner has lost plasticity (a negative
-# *change*; where the table shows a loss, a positive one). The cost of a method stands next to its result: equal
-# steps are not equal time (with a ~: not timed in one session under one load).
+# score lower than the first, although all tasks are equally hard, the learner has lost plasticity. The cost of a
+# method stands next to its result: equal steps are not equal time.
 
 # %%
 results = load_all(runs)
@@ -147,7 +146,7 @@ tasks = results.tasks
 print("Data:", *dict.fromkeys(results.runs["data"]))
 names = dict(zip(results.runs["run"], results.runs["label"], strict=True))
 plain = names.get(configs[-1].run_name(), configs[-1].label)
-show(comparison, results, plain)
+show(summary, results, plain)
 
 # %%
 show(viz.online_accuracy, tasks, baselines=[plain])

@@ -31,10 +31,11 @@ num_tasks = 16  # of the demonstration
 # %%
 from pathlib import Path
 
-from IPython.display import Markdown, display
+from IPython.display import display
 
 from lop import viz
-from lop.notebook import check_parameters, show
+from lop.notebook import check_parameters, show, summary
+from lop.notebook.cost import costs
 from lop.notebook.tables import only, option, unswept
 from lop.plan import make_config
 from lop.runner import run
@@ -78,22 +79,20 @@ show(viz.compare_optimizers, tasks, baselines=[baseline])
 
 # %% [markdown]
 # ## What does it cost?
-# Equal steps are not equal time. Seconds leave the diagnostics out.
+# Equal steps are not equal time.
 
 # %%
-show(viz.cost_and_result, results, baseline=baseline)
+cost = costs(results, baseline)
+show(viz.cost_and_result, results, baseline=baseline, costs=cost)
 
 # %%
-table = viz.summary_table(results, baseline=baseline)
-display(Markdown(viz.markdown_table(table)))
+show(summary, results, baseline, cost)
 
 # %% [markdown]
-# *change* is late minus early performance (the last and the first fifth of the tasks), with a 95% bootstrap
-# interval over seeds; *worst* the worst task; *tasks* and *windows* say over which tasks, those that all runs have; a
-# cost with a ~ was not timed in one session under one load. The same for a paper:
+# The same for a paper:
 
 # %%
-print(viz.latex_table(table))
+print(viz.latex_table(viz.summary_table(results, baseline=baseline, costs=cost)))
 
 # %% [markdown]
 # ## Which diagnostics moved first?

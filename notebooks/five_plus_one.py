@@ -36,10 +36,9 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
 from lop import viz
-from lop.notebook import check_parameters, run_methods, show
-from lop.notebook.tables import hard_tasks, summary
+from lop.notebook import run_methods, show, show_diagnostics, summary
+from lop.notebook.tables import hard_tasks
 
-check_parameters()
 results = run_methods(
     benchmark,
     methods,
@@ -50,14 +49,13 @@ results = run_methods(
     time_limit_hours=time_limit_hours,
     overrides=overrides,
 )
-tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]
 # ## Performance
 # Easy tasks look easy; performance is measured on the hard ones, which have even numbers.
 
 # %%
-show(viz.online_accuracy, tasks, baselines=baseline)
+show(viz.online_accuracy, results.tasks, baselines=methods[:1])
 
 # %% [markdown]
 # From here to the diagnostics: the hard tasks alone.
@@ -70,18 +68,7 @@ show(viz.within_task, hard.online)
 show(summary, hard, baseline=methods[0])
 
 # %% [markdown]
-# *early* and *late*: the first and the last fifth of these tasks; *change*: late minus early; *worst*: the worst
-# task; *final*: test accuracy after the last tasks; *seconds*: training per task, without the diagnostics; *cost*:
-# the same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
-# change.
-
-# %% [markdown]
 # ## Why: the diagnostics
-# Before (dotted) and after (solid) every task. Falling ranks, growing weights and dormant units (active on less than
-# 1% of the inputs) are the usual companions of lost plasticity. The map below shows in which layer they are.
 
 # %%
-show(viz.dashboard_grid, tasks, baselines=baseline)
-
-# %%
-show(viz.dormant_heatmap, results.layers)
+show_diagnostics(results, methods[0])

@@ -38,10 +38,8 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
 from lop import viz
-from lop.notebook import check_parameters, run_methods, show
-from lop.notebook.tables import summary
+from lop.notebook import run_methods, show, show_diagnostics, summary
 
-check_parameters()
 results = run_methods(
     benchmark,
     methods,
@@ -52,14 +50,13 @@ results = run_methods(
     time_limit_hours=time_limit_hours,
     overrides=overrides,
 )
-tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]
 # ## Performance
 # Accuracy on the classes seen so far; an increment is a task here.
 
 # %%
-show(viz.online_accuracy, tasks, baselines=baseline)
+show(viz.online_accuracy, results.tasks, baselines=methods[:1])
 
 # %%
 show(viz.within_task, results.online)
@@ -68,18 +65,8 @@ show(viz.within_task, results.online)
 show(summary, results, baseline=methods[0])
 
 # %% [markdown]
-# *early* and *late*: the first and the last fifth of the tasks; *change*: late minus early; *worst*: the worst
-# task; *final*: test accuracy after the last tasks; *seconds*: training per task, without the diagnostics; *cost*:
-# the same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
-# change.
-
-# %% [markdown]
 # ## Why: the diagnostics
-# Before (dotted) and after (solid) every increment. In the paper, the base system ends with 56% dormant units and a
-# stable rank of 75 of 100.
+# In the paper, the base system ends with 56% dormant units and a stable rank of 75 of 100.
 
 # %%
-show(viz.dashboard_grid, tasks, baselines=baseline)
-
-# %%
-show(viz.dormant_heatmap, results.layers)
+show_diagnostics(results, methods[0])

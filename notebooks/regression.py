@@ -30,10 +30,8 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
 from lop import viz
-from lop.notebook import check_parameters, run_methods, show
-from lop.notebook.tables import summary
+from lop.notebook import run_methods, show, show_diagnostics, summary
 
-check_parameters()
 results = run_methods(
     benchmark,
     methods,
@@ -42,7 +40,6 @@ results = run_methods(
     time_limit_hours=time_limit_hours,
     overrides=overrides,
 )
-tasks, baseline = results.tasks, methods[:1]
 
 # %% [markdown]
 # ## Performance
@@ -50,27 +47,18 @@ tasks, baseline = results.tasks, methods[:1]
 # Single runs vary much: raise `seeds` before drawing a conclusion.
 
 # %%
-show(viz.online_accuracy, tasks, baselines=baseline)
+show(viz.online_accuracy, results.tasks, baselines=methods[:1])
 
 # %%
-show(viz.compare_optimizers, tasks, baselines=baseline)
+show(viz.compare_optimizers, results.tasks, baselines=methods[:1])
 
 # %%
 show(summary, results, baseline=methods[0])
 
 # %% [markdown]
-# *early* and *late*: the first and the last fifth of the tasks; *change*: late minus early, errors here: above
-# zero is lost plasticity; *worst*: the worst task; *seconds*: training per task, without the diagnostics; *cost*: the
-# same as a multiple of the first method's. With several seeds an interval (95%, bootstrap) stands beside the
-# change.
-
-# %% [markdown]
 # ## Why: the diagnostics
-# Before (dotted) and after (solid) every task. Five hidden units: every dormant one is a fifth of the net. The units of
-# the linear learner are never dormant, and its rank stays, but it cannot do better than a plane.
+# Five hidden units: every dormant one is a fifth of the net. The units of the linear learner are never dormant, and its
+# rank stays, but it cannot do better than a plane.
 
 # %%
-show(viz.dashboard_grid, tasks, baselines=baseline)
-
-# %%
-show(viz.dormant_heatmap, results.layers)
+show_diagnostics(results, methods[0])

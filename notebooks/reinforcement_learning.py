@@ -40,12 +40,11 @@ movie_seconds = 4.0  # simulated time of the rollout shown at the end; 0: none
 from IPython.display import display
 
 from lop import viz
-from lop.notebook import check_parameters, run_methods, show
+from lop.notebook import run_methods, show
 from lop.notebook.film import film
 from lop.notebook.tables import by_task
 from lop.utils.errors import UserError
 
-check_parameters()
 results = run_methods(
     benchmark,
     methods,

@@ -32,8 +32,7 @@ results_dir = "results/tutorial"
 import torch
 
 from lop import viz
-from lop.notebook import check_parameters, load_all, show
-from lop.notebook.tables import summary
+from lop.notebook import check_parameters, load_all, show, summary
 from lop.optimizers import optimizer
 from lop.optimizers.base import ClosureOptimizer
 from lop.plan import make_config
@@ -162,9 +161,5 @@ show(viz.online_accuracy, everything.tasks, baselines=["adam"])
 show(summary, everything, baseline="adam")
 
 # %% [markdown]
-# *change* is the online accuracy on the last fifth of the tasks minus that on the first, with a 95% bootstrap
-# interval over the seeds; *final* the test accuracy after the last tasks; *seconds* the training time of a task, *cost*
-# the same as a multiple of Adam's.
-#
 # **Go on:** `run-expr` runs any optimizer on any benchmark, `notebooks/compare` compares a folder of runs, and
 # `python lop-src/main.py sweep -c grid.yaml` fills one.

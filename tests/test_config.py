@@ -104,3 +104,12 @@ def test_every_benchmark_ships_settings_for_its_default_optimizer(name):
     section = shipped_optimizer(name, known.optimizer)
     assert section["name"] == known.optimizer
     assert section["lr"] > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [({"": 1}, '"": unknown key; '), ({"run": {"": 1}}, 'run."": unknown key; ')]
+)
+def test_an_empty_key_is_named(data, message):
+    with pytest.raises(UserError) as error:
+        validate({"benchmark": "b", "net": "mlp", "optimizer": "sgd", **data})
+    assert str(error.value).startswith(message)

@@ -1,5 +1,7 @@
 """The other notebooks, cell by cell in this process, in a small form: embedded, generated or missing data."""
 
+from difflib import SequenceMatcher
+from itertools import combinations
 from pathlib import Path
 
 import jupytext
@@ -33,6 +35,19 @@ def shown(monkeypatch) -> list:
     return found
 
 
+def code(path: Path) -> list[str]:
+    """The lines of a notebook, without the head that all have."""
+    return [line for cell in jupytext.read(path).cells for line in cell.source.splitlines() if line.strip()]
+
+
+def test_notebooks_share_functions_not_lines():
+    sources = {path.stem: code(path) for path in NOTEBOOKS.glob("*.py")}
+    for (one, left), (other, right) in combinations(sources.items(), 2):
+        block = SequenceMatcher(None, left, right, autojunk=False).find_longest_match()
+        shared = left[block.a : block.a + block.size]
+        assert len(shared) <= 15, f"{one} and {other}: {shared}"
+
+
 def figures(shown: list) -> int:
     return sum(hasattr(value, "savefig") for value in shown)
 
@@ -49,7 +64,8 @@ def test_notebooks_that_need_no_download(tmp_path, shown, name, overrides):
     names = play(name, results_dir=str(tmp_path / "results"), overrides=overrides)
     assert len(load(tmp_path / "results").runs) == len(names["methods"])
     assert figures(shown) >= 4
-    assert any("| cost |" in getattr(value, "data", "") for value in shown)  # the table
+    (table,) = [value.data for value in shown if "| cost |" in getattr(value, "data", "")]
+    assert "*early* and *late*" in table  # with what its columns mean
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
 
 def _described(error: Mapping[str, Any], model: type[BaseModel], data: Any, path: str) -> UserError:
     keys = _keys_in(data, error["loc"])
-    where = ".".join([*filter(None, [path]), *map(str, keys)])
+    where = ".".join([*filter(None, [path]), *(str(key) or '""' for key in keys)])
     if error["type"] == "extra_forbidden":
         message = f"unknown key; {near_matches(str(keys[-1]), _fields(model, keys[:-1]))}"
     elif error["type"] == "missing":

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from lop.capacity import fitting
 from lop.config import Config
@@ -22,6 +21,7 @@ from lop.training.member import Member
 from lop.training.population import make_population
 from lop.training.progress import Progress
 from lop.training.stopping import StopRequest
+from lop.utils.devices import kept_threads
 from lop.utils.errors import UserError
 from lop.utils.memory import memory_errors
 
@@ -64,7 +64,7 @@ def run_population(
         if config.run.seeds is not None:
             raise UserError("several seeds: give run_population lop.members(config)", option="run.seeds", joint=": ")
     reason, states = None, {}
-    with contextlib.ExitStack() as opened, _kept_threads(), sharing_images():
+    with contextlib.ExitStack() as opened, kept_threads(), sharing_images():
         folders = _open(configs, opened)
         todo = [folder for folder in folders if not folder.has_ended()]
         resumed = [folder not in todo or folder.has_checkpoint() for folder in folders]
@@ -99,16 +99,6 @@ def _result(folder: RunFolder, state: str, resumed: bool, reason: str | None) ->
     results = load(folder.path)
     tables = results.tasks, results.layers, results.online
     return RunResult(folder.path, state, *tables, resumed, reason if state == "interrupted" else None)
-
-
-@contextlib.contextmanager
-def _kept_threads() -> Iterator[None]:
-    """torch's number of threads is the process's: a run sets its own and gives it back."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def groups(folders: Sequence[RunFolder]) -> Iterator[tuple[list[RunFolder], str]]:

@@ -4,7 +4,7 @@ import shlex
 import pytest
 
 from lop import notebook
-from lop.notebook import bring_earlier, describe, plan, run_all
+from lop.notebook import bring_earlier, describe, plan, run_all, runs
 from lop.notebook.launcher import form, launcher
 from lop.runner import RunResult
 from lop.utils.errors import MissingDataError, UserError
@@ -89,15 +89,15 @@ def test_kaggle_has_its_own_folders(monkeypatch):
 
 def test_runs_share_one_time_limit_and_stop_after_an_interrupted_one(monkeypatch, capsys):
     clock, limits = iter([0.0, 0.0, 3600.0]), []
-    monkeypatch.setattr(notebook.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(runs.time, "monotonic", lambda: next(clock))
 
     def fake(config, progress, summaries):
         limits.append((config.run.time_limit_hours, summaries))
         status = "finished" if len(limits) == 1 else "interrupted"
         return RunResult(config.run_name(), status, None, None, None, False, "time limit")
 
-    monkeypatch.setattr(notebook, "run", fake)
-    monkeypatch.setattr(notebook, "Progress", lambda label: None)
+    monkeypatch.setattr(runs, "run", fake)
+    monkeypatch.setattr(runs, "Progress", lambda label: None)
     configs = plan(time_limit_hours=3) + plan(seed=9)
     results = run_all(configs)
     assert limits == [(3.0, True), (2.0, False)]
@@ -213,7 +213,7 @@ def test_several_methods_have_kaggles_folders_too(monkeypatch):
         seen.extend(configs)
         raise MissingDataError("python download_data.py mnist", "mnist")
 
-    monkeypatch.setattr(notebook, "run_all", run_all)
+    monkeypatch.setattr(runs, "run_all", run_all)
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
     notebook.run_methods("permuted_digits", ["bp"], data_dir=None, results_dir="results/mine", num_tasks=None)
     (config,) = seen

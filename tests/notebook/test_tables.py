@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lop.notebook import plan, run_methods
-from lop.notebook.tables import by_task, comparison, hard_tasks, only, option, relabelled, summary
+from lop.notebook.tables import by_task, hard_tasks, only, option, relabelled, summary
 from lop.runs import Results, load
 from lop.utils.errors import UserError
 
@@ -27,32 +27,43 @@ def two() -> Results:
     return results_of({"sgd": 0.5, "sassha": 0.8}, {"sgd": 2.0, "sassha": 5.0})
 
 
-def test_comparison_puts_the_cost_next_to_the_result(two):
-    table = comparison(two)
-    assert list(table.index) == ["sgd", "sassha"]
-    assert table.loc["sassha", "cost (sgd = 1)"] == "4.00"  # (5 - 1) / (2 - 1)
-    assert table.loc["sassha", "change"] == pytest.approx(-0.1)
-    assert math.isclose(table.loc["sgd", "mean"], 0.48)
-
-
-def test_comparison_names_what_was_reached():
-    trained = results_of({"sgd": 0.5}, {"sgd": 2.0}, train_acc_after=0.75)
-    assert comparison(trained).loc["sgd", "training accuracy, last tasks"] == 0.75
-
-
-def test_summary_is_rounded_and_drops_a_final_value_that_is_the_late_one(two):
+def test_the_summary_has_cost_beside_performance_in_the_order_of_the_runs(two):
     lines = summary(two).data.splitlines()
-    assert lines[0] == "| label | seeds | tasks | windows | mean | worst | early | late | change | seconds | cost |"
-    assert "| sassha | 1 | 0-4 of 5 | early 0, late 4 | 0.780 | 0.700 | 0.800 | 0.700 | -0.100 | 4 | 4 |" in lines
-    assert " final " in summary(Results(tasks=two.tasks.assign(test_acc_after=0.9), timing=two.timing)).data
+    assert lines[0] == "| label | seeds | tasks | mean | early | late | change | worst | seconds | cost |"
+    assert lines[2:4] == [
+        "| sgd | 1 | 0-4 of 5 | 48.0% | 50.0% | 40.0% | -10.0 pp | 40.0% | 1 | 1 |",
+        "| sassha | 1 | 0-4 of 5 | 78.0% | 80.0% | 70.0% | -10.0 pp | 70.0% | 4 | 4 |",  # (5 - 1) / (2 - 1)
+    ]
+
+
+def test_the_summary_says_what_its_columns_mean(two):
+    said = summary(two).data.split("\n\n")[1]
+    assert "(early 0, late 4)" in said
+    assert "as a multiple of that of sgd" in said
+    assert "*final*" not in said  # the late one, where nothing else is measured
+    assert "~" not in said
+    apart = two.timing.assign(session=["s1"] * 5 + ["s2"] * 5)
+    marked = summary(Results(tasks=two.tasks, timing=apart)).data
+    assert "| ~4 |" in marked
+    assert "~: not timed in one session" in marked
+    trained = results_of({"sgd": 0.5}, {"sgd": 2.0}, train_acc_after=0.75)
+    assert "*final*: training accuracy" in summary(trained).data
+    assert " 75.0% |" in summary(trained).data
+    losses = two.tasks.drop(columns="online_accuracy")
+    said = summary(Results(tasks=losses, timing=two.timing)).data
+    assert "above zero is lost plasticity" in said
+    assert "percentage" not in said
+    assert "| sgd | 1 | 0-4 of 5 | 1 | 1 | 1 | +0.000 | 1 |" in said
 
 
 def test_a_row_per_task_keeps_a_label_that_has_only_nan(two):
     tasks = two.tasks.assign(policy_kl=[0.25 if label == "sgd" else math.nan for label in two.tasks["label"]])
-    table = by_task(Results(tasks=tasks), ["policy_kl", "not_measured"])
-    assert list(table.columns) == [("policy_kl", "sgd"), ("policy_kl", "sassha")]
-    assert table["policy_kl", "sgd"].tolist() == [0.25] * 5
-    assert table["policy_kl", "sassha"].isna().all()
+    table = by_task(Results(tasks=tasks), ["policy_kl", "online_accuracy", "not_measured"])
+    names = ["policy_kl", "online_accuracy"]
+    assert list(table.columns) == [(name, label) for name in names for label in ("sgd", "sassha")]
+    assert table["policy_kl", "sgd"].tolist() == ["0.250"] * 5
+    assert table["policy_kl", "sassha"].tolist() == ["-"] * 5
+    assert table["online_accuracy", "sassha"].tolist() == ["80.0%"] * 4 + ["70.0%"]
 
 
 def test_rows_come_in_the_order_of_the_labels(two):

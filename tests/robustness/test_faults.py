@@ -343,3 +343,10 @@ def test_an_unfinished_run_whose_checkpoints_are_gone_keeps_its_rows(tmp_path, d
     assert {path: path.read_bytes() for path in folder.glob("*.csv")} == before
     assert run(config(data_dir, tmp_path, run__resume="never"), summaries=False).status == "finished"
     assert (folder / "old-1" / "tasks.csv").read_bytes() == before[folder / "tasks.csv"]
+
+
+def test_a_batch_larger_than_a_later_task_is_refused_before_the_first_is_trained(tmp_path, data_dir):
+    """Easy tasks of 5+1 CIFAR hold fewer images than the hard one that comes first."""
+    large = config(data_dir, tmp_path, "five_plus_one_cifar", benchmark__batch_size=7)
+    assert refused(large).startswith("benchmark.batch_size must be <= the 6 examples of a task, got 7")
+    assert not list(tmp_path.rglob("online.csv"))

@@ -4,7 +4,7 @@ from scipy.stats import spearmanr
 
 from lop.viz import compare_optimizers, diagnostics_vs_accuracy, predictive_power, run_scores, spearman_interval
 from lop.viz.compare import common_tasks
-from lop.viz.diagnostics import short_label
+from lop.viz.measures import measure_of
 
 
 def test_scores_of_a_run(tasks):
@@ -94,11 +94,11 @@ def test_figure_lists_every_diagnostic_and_shows_the_two_strongest(tasks):
     figure = diagnostics_vs_accuracy(tasks)
     forest, first, _ = figure.axes
     names = [tick.get_text() for tick in forest.get_yticklabels()]
-    assert short_label("eff_rank") in names
-    assert short_label("ntk_churn") not in names  # not measured before a task
-    assert short_label("test_acc") not in names  # performance itself
-    assert short_label("eff_rank") in first.get_xlabel()
-    constant = names.index(short_label("dormant_proportion"))
+    assert measure_of("eff_rank").label in names
+    assert measure_of("ntk_churn").label not in names  # not measured before a task
+    assert measure_of("test_acc").label not in names  # performance itself
+    assert measure_of("eff_rank").label in first.get_xlabel()
+    constant = names.index(measure_of("dormant_proportion").label)
     notes = [text for text in forest.texts if "constant" in text.get_text()]
     assert -constant in [note.xy[1] for note in notes]
 

@@ -5,11 +5,11 @@ import pytest
 from lop.metrics import CORE, METRICS
 from lop.utils.errors import UserError
 from lop.viz import dashboard_grid, dormant_heatmap, layer_ranks, ntk_spectrum
-from lop.viz.diagnostics import short_label
+from lop.viz.measures import measure_of
 
 
 def panel(figure, name):
-    wanted = short_label(name)
+    wanted = measure_of(name).label
     return next(ax for ax in figure.axes if ax.get_title(loc="left").rstrip(" ↑↓") == wanted)
 
 
@@ -21,7 +21,7 @@ def test_grid_has_a_panel_per_measured_diagnostic_with_before_and_after(tasks):
     figure = dashboard_grid(tasks)
     shown = [ax.get_title(loc="left").rstrip(" ↑↓") for ax in figure.axes if ax.get_title(loc="left")]
     measured = {"eff_rank", "ntk_cond", "ntk_churn", "stable_rank", "dormant_proportion", "test_acc"}
-    assert shown == [short_label(name) for name in CORE if name in measured]
+    assert shown == [measure_of(name).label for name in CORE if name in measured]
     ax = panel(figure, "eff_rank")
     np.testing.assert_allclose(line(ax, "sassha").get_ydata(), 10 - np.arange(6))
     np.testing.assert_allclose(line(ax, "sassha, before").get_ydata(), 20 + 100 * (0.61 - 0.01 * np.arange(6)))
@@ -64,7 +64,7 @@ def test_legend_takes_an_empty_cell_or_goes_below(tasks):
 
 def test_grid_leaves_out_what_is_only_nan(regression_tasks):
     titles = [ax.get_title(loc="left") for ax in dashboard_grid(regression_tasks, phases=["after"]).axes]
-    assert not any(short_label("test_acc") in title for title in titles)
+    assert not any(measure_of("test_acc").label in title for title in titles)
 
 
 def test_grid_refuses_unknown_and_unmeasured_metrics(tasks):
@@ -87,9 +87,9 @@ def test_layer_ranks_draws_each_layer_of_each_label(layers):
 
 def test_every_diagnostic_has_a_heading_of_its_own():
     """Dohare's and Sokar's dormant units are not the same."""
-    headings = [short_label(name) for name in METRICS]
+    headings = [measure_of(name).label for name in METRICS]
     assert len(set(headings)) == len(headings)
-    assert (short_label("dormant_proportion"), short_label("tau_dormant")) == (
+    assert (measure_of("dormant_proportion").label, measure_of("tau_dormant").label) == (
         "Dormant units (Dohare)",
         "Tau-dormant units (Sokar)",
     )

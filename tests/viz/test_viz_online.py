@@ -5,7 +5,8 @@ import pytest
 
 from lop.utils.errors import UserError
 from lop.viz import online_accuracy, online_curve, within_task
-from lop.viz.style import BASELINE_COLOR, Figure, Percent
+from lop.viz.measures import Percent
+from lop.viz.style import BASELINE_COLOR, Figure
 
 
 def line(ax, label):

@@ -62,6 +62,8 @@ class FivePlusOne(TaskStream):
         self.data_description = f"{data.name} from {data.source}: {hard_classes} classes and {easy_classes} in turns"
         self.class_order = torch.randperm(data.num_classes, generator=make_generator(seed, "class order")).tolist()
         self._rows = {s: rows_by_class(y, data.num_classes) for s, (_, y) in data.splits.items()}
+        for k in range(num_tasks):  # before the first one is trained
+            require_batch(batch_size, sum(len(self._rows["train"][label]) for label in self.classes(k)))
         self._data = data.to(device).splits
         self._normalise = normaliser(mean, std, data.image_shape[0], device)
 
@@ -77,9 +79,7 @@ class FivePlusOne(TaskStream):
         for split, (images, labels) in self._data.items():
             rows = torch.cat([self._rows[split][label] for label in self.classes(k)]).to(labels.device)
             splits[split] = images[rows], labels[rows]
-        examples = len(splits["train"][1])
-        require_batch(self.batch_size, examples)
-        steps = examples // self.batch_size
+        steps = len(splits["train"][1]) // self.batch_size
         return ImageTask(
             index=k,
             active=None,

@@ -99,7 +99,7 @@ class ClassSubsets(TaskStream):
             "test": self._split([images["test"] for images in loaded]),
         }
         examples = len(splits["train"][1])
-        require_batch(self.batch_size, examples)
+        require_batch(self.batch_size, examples, option="benchmark.batch_size")  # known when it is loaded only
         return ImageTask(
             index=k,
             active=None,

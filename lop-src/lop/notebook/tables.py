@@ -9,58 +9,70 @@ from typing import Any
 
 import pandas as pd
 
+from lop.notebook.cost import costs as side_by_side
 from lop.runs import Results, read_config
 from lop.runs.labels import without
 from lop.utils.errors import UserError
 from lop.viz import markdown_table, summary_table
-from lop.viz.compare import final_measure
+from lop.viz.measures import final_measure, measure_of
 from lop.viz.style import prepared
 
 
-def summary(results: Results, baseline: str = "sgd") -> Any:
-    """`lop.viz.summary_table` as Markdown to display; without the final performance where that is the late one."""
+def summary(results: Results, baseline: str = "sgd", costs: pd.DataFrame | None = None) -> Any:
+    """`lop.viz.summary_table` as Markdown to display, in the order of the runs, and below it what its columns mean.
+
+    Without the final performance where that is the late one. costs: default: `lop.notebook.cost.costs`. Raises
+    UserError where there is nothing to compare.
+    """
     from IPython.display import Markdown
 
-    table = summary_table(results, baseline=baseline)
-    if table["final"].equals(table["late"]):
+    costs = side_by_side(results, baseline) if costs is None else costs
+    table = summary_table(results, baseline=baseline, costs=costs)
+    table = table.loc[list(dict.fromkeys(results.tasks["label"]))] if "label" in results.tasks else table
+    if table["final"].equals(table["late"]):  # nothing but online performance is measured here
         table = table.drop(columns="final")
-    return Markdown(markdown_table(table))
+    order = ["seeds", "tasks", "mean", "early", "late", "change", "low", "high", "worst", "final", "seconds", "cost"]
+    shown = table[[name for name in ["measure", *order, "comparable"] if name in table]]
+    return Markdown(f"{markdown_table(shown)}\n\n{explained(table, results, baseline)}")
+
+
+def explained(table: pd.DataFrame, results: Results, baseline: str) -> str:
+    """What the columns of a summary mean, in a few words: one text for all notebooks."""
+    measure, final = measure_of(table["measure"].iloc[0]), final_measure(prepared(results.tasks, ["task"]))
+    worse = "below" if measure.higher_is_better else "above"
+    parts = [
+        f"{measure.label} over the *tasks* that all runs have finished, of those that a method's own runs have",
+        f"*early* and *late*: the first and the last fifth of them ({table['windows'].iloc[0]})",
+        f"*change*: late minus early{', in percentage points' if measure.unit else ''}; {worse} zero is lost plasticity"
+        " where all tasks are equally hard"
+        + ("; in brackets its 95% bootstrap interval over seeds" if table["low"].notna().any() else ""),
+        "*worst*: the worst task",
+    ]
+    if "final" in table:
+        parts.append(f"*final*: {final.label.lower()} after the late tasks")
+    parts.append("*seconds*: training per task, without the diagnostics")
+    if "cost" in table:
+        parts.append(
+            f"*cost*: training time as a multiple of that of {baseline}; where the runs were not timed together, of "
+            "plain steps timed side by side"
+        )
+        if not table["comparable"].all():
+            parts.append("~: not timed in one session under one load")
+    return ".\n".join(parts) + "."
 
 
 PERFORMANCE = ("online_accuracy", "online_return", "online_loss", "test_acc_after")
 
 
 def by_task(results: Results, columns: Sequence[str] = PERFORMANCE) -> pd.DataFrame:
-    """A row per task, a column per measure and label, means over seeds; measures that no run has are left out.
+    """A row per task, a column per measure and label, means over seeds, as text; measures that no run has are left out.
 
     Raises UserError when no task was finished.
     """
     tasks = prepared(results.tasks, ["task"])
     measured = [name for name in columns if name in tasks and tasks[name].notna().any()]
-    means = tasks.groupby(["task", "label"], sort=False)[measured].mean().unstack("label")
-    return means.sort_index().round(3)
-
-
-def comparison(results: Results, baseline: str = "sgd") -> pd.DataFrame:
-    """One row per label: performance and, next to it, what it cost. Means over seeds.
-
-    tasks and windows say over which tasks: those that all runs have finished. Seconds per task leave out the
-    diagnostics. The cost is a multiple of the baseline's, where that label is there; with a ~ where the two were not
-    timed in one session under one load.
-    """
-    tasks = prepared(results.tasks, ["task"])
-    final = f"{final_measure(tasks)[1].lower()}, last tasks"
-    whole = summary_table(results, baseline=baseline).loc[list(dict.fromkeys(tasks["label"]))]
-    names = {"mean": "mean", "early": "early", "late": "late", "change": "change", "final": final}
-    table = whole[["tasks", "windows", *names]].rename(columns=names)
-    if table[final].equals(table["late"]):  # nothing but online performance is measured here
-        table = table.drop(columns=final)
-    table["seconds per task"] = whole["seconds"]
-    if "cost" in whole:
-        marks = ["" if known else "~" for known in whole["comparable"]]
-        cost = [f"{mark}{value:.2f}" for mark, value in zip(marks, whole["cost"], strict=True)]
-        table[f"cost ({baseline} = 1)"] = cost
-    return table.rename_axis(None).round(3)
+    means = tasks.groupby(["task", "label"], sort=False)[measured].mean().unstack("label").sort_index()
+    return means.apply(lambda values: values.map(measure_of(values.name[0]).text))
 
 
 def option(runs: pd.DataFrame, path: str) -> pd.Series:

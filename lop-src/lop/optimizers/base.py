@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lop.optimizers.entry_age import EntryRule, forget_ages, rejuvenate, young_entries
+from lop.optimizers.entry_age import EntryRule, has_young, rejuvenate, young_entries
 from lop.optimizers.multi_tensor import clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.saving import SavedOptimizer
@@ -76,7 +76,7 @@ class ClosureOptimizer(SavedOptimizer):
             raise UserError(f"{type(self).__name__} needs the model: pass the net instead of its parameters")
         self.max_grad_norm = max_grad_norm
         self.steps = 0
-        self.young_until = 0  # the number of steps after which no entry's age matters any more
+        self.young = False  # whether any parameter has entries whose age matters
         params = list(self.model.parameters() if self.model is not None else model_or_params)
         if not params:
             raise UserError("params must hold at least one parameter, got an empty list: pass a net or its parameters")
@@ -225,7 +225,7 @@ class ClosureOptimizer(SavedOptimizer):
     def forget(self) -> None:
         """As newly built: state, step counts, schedules; the options of the groups stay, and the generator goes on."""
         self.state.clear()
-        self.steps = self.young_until = 0
+        self.steps, self.young = 0, False
         for name in [name for name in vars(self) if name.startswith("_kept_")]:
             delattr(self, name)
 
@@ -245,12 +245,9 @@ class ClosureOptimizer(SavedOptimizer):
                 state[name].masked_fill_(mask, start)
         rule = self._entry_rule(group)
         if rule is not None:
-            if self.steps >= self.young_until:  # nobody has counted since
-                for other in self.state.values():
-                    forget_ages(other)
             horizon = rule.horizon(*(group[name] for name in rule.options))
-            rejuvenate(state, param, mask, horizon)
-            self.young_until = max(self.young_until, self._old_after(horizon))
+            rejuvenate(state, param, mask, horizon, self._old_after(horizon))
+            self.young = True
 
     def _entry_starts(self, param: Tensor, state: dict[str, Any]) -> dict[str, float | Tensor]:
         """What a new entry's state is, by name."""
@@ -261,7 +258,8 @@ class ClosureOptimizer(SavedOptimizer):
         return None
 
     def _old_after(self, horizon: int | None) -> int:
-        return sys.maxsize if horizon is None else self.steps + horizon
+        """The number of its parameter's steps after which an entry that is reset now is old."""
+        return sys.maxsize if horizon is None else horizon + 1
 
     @contextmanager
     def _aging(self, params: list[Tensor], grads: list[Tensor], *, counts: bool = True) -> Iterator[None]:
@@ -269,13 +267,17 @@ class ClosureOptimizer(SavedOptimizer):
 
         counts: whether entries that have not made a step yet begin with this one.
         """
-        if self.steps >= self.young_until:
+        if not self.young:
             yield
             return
-        young = list(young_entries(self.param_groups, self._entry_rule, params, grads, self.state))
+        kept = self._kept("young")
+        young = list(young_entries(self.param_groups, self._entry_rule, params, grads, self.state, kept))
         yield
         for entries in young:
             entries.finish(self._kept("coefficients"), counts=counts)
+        self.young = has_young(self.state.values())
+        if not self.young:
+            kept.clear()
 
     @torch.no_grad()
     def fade(self, factor: float) -> None:

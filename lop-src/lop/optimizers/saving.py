@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lop.optimizers.entry_age import has_young
+
 # What torch, its schedulers and a step keep on an optimizer instance; a copy builds its own.
 _NOT_COPIED = ("_kept_", "_opt_called", "_optimizer_", "_zero_grad_profile_name", "_warned_capturable")
 
@@ -23,26 +25,25 @@ def own_attributes(optimizer: Optimizer) -> dict[str, Any]:
 class SavedOptimizer(Optimizer):
     """A torch optimizer with a probe generator, a count of steps and attributes that its copies share the values of.
 
-    A subclass sets `generator` (torch.Generator), `steps` and `young_until` (int).
+    A subclass sets `generator` (torch.Generator), `steps` (int) and `young` (bool, which follows from the state).
     """
 
     generator: torch.Generator
     steps: int
-    young_until: int
+    young: bool
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch, plus the number of steps and the state of the probe generator."""
         generator = {"device": self.generator.device.type, "state": self.generator.get_state()}
         return super().state_dict() | {
             "steps": self.steps,
-            "young_until": self.young_until,
             "generator": generator,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._restore_dtypes(state_dict)
-        self.steps, self.young_until = state_dict["steps"], state_dict["young_until"]
+        self.steps, self.young = state_dict["steps"], has_young(self.state.values())
         saved = state_dict["generator"]
         if saved["device"] == self.generator.device.type:
             self.generator.set_state(saved["state"].cpu())

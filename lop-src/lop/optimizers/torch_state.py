@@ -32,8 +32,9 @@ def _adam_coefficients(n: Tensor, betas: tuple[float, float]) -> tuple[Tensor, .
 
 def _adam(young: Young, unbias: Tensor, unbias_root: Tensor) -> Tensor:
     group = young.group
-    squares = young["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
-    return young.decayed() - group["lr"] * unbias * young["exp_avg"] / (squares.sqrt() * unbias_root + group["eps"])
+    divisor = young["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
+    divisor.sqrt_().mul_(unbias_root).add_(group["eps"])
+    return torch.addcdiv(young.decayed(), unbias.mul_(young["exp_avg"]), divisor, value=-group["lr"], out=divisor)
 
 
 ADAM = EntryRule(("betas",), _adam_horizon, _adam_coefficients, _adam)

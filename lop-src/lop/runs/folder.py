@@ -19,7 +19,7 @@ from lop.runs.table import TABLES, Table
 from lop.utils.errors import UserError
 from lop.utils.files import disk_errors, sync_folder, write_text
 
-SCHEMA = 1
+SCHEMA = 2
 ENDED = ("finished", "diverged")  # states that are not gone on from
 Place = tuple[int, int, int, int]
 START: Place = (0, 0, 0, 0)

@@ -1,5 +1,8 @@
 """Devices by name."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
 from lop.utils.errors import UserError
@@ -15,3 +18,13 @@ def find_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("device mps: not available on this machine; use run.device=cpu")
     return device
+
+
+@contextlib.contextmanager
+def kept_threads() -> Iterator[None]:
+    """torch's number of threads is the process's: a run sets its own and gives it back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

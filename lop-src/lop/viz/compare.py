@@ -8,14 +8,13 @@ from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
 from lop.utils.errors import UserError
-from lop.viz.diagnostics import is_fraction, present_metrics, short_label
+from lop.viz.diagnostics import present_metrics
+from lop.viz.measures import final_measure, measure_of, performance
 from lop.viz.style import (
     Figure,
     at_least,
     label_styles,
     new_figure,
-    percent_axis,
-    performance,
     prepared,
     seeds_note,
     styled,
@@ -30,14 +29,6 @@ def common_tasks(tasks: pd.DataFrame) -> pd.DataFrame:
     return tasks[tasks.groupby("task")["task"].transform("size") == runs]
 
 
-def final_measure(tasks: pd.DataFrame) -> tuple[str, str]:
-    """(column, name) of what was reached after a task: test or training accuracy, else online performance."""
-    column, name, fraction = performance(tasks)
-    measured = [("test_acc_after", "Test accuracy"), ("train_acc_after", "Training accuracy")] if fraction else []
-    found = [(key, text) for key, text in measured if key in tasks.columns and tasks[key].notna().any()]
-    return found[0] if found else (column, name)
-
-
 def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     """One row per run: mean, final, early and late performance over the tasks that all runs have.
 
@@ -46,7 +37,7 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     late (online, first and last `window` tasks), change (late - early).
     """
     tasks = prepared(tasks, ["task"])
-    column, final = performance(tasks)[0], final_measure(tasks)[0]
+    column, final = performance(tasks).column, final_measure(tasks).column
     tasks = common_tasks(tasks)
     window = window or max(1, tasks["task"].nunique() // 5)
     rows = []
@@ -101,7 +92,7 @@ def compare_optimizers(
     that all runs have are compared. window: tasks at either end that count as early and late (default: a fifth).
     """
     tasks = prepared(tasks, ["task"])
-    _, name, fraction = performance(tasks)
+    measured, reached = performance(tasks), final_measure(tasks)
     common = common_tasks(tasks)["task"].nunique()
     window = window or max(1, common // 5)
     scores = seed_scores(run_scores(tasks, window))
@@ -125,9 +116,9 @@ def compare_optimizers(
     average.set_yticks(list(places.values()), list(places))
     average.set_ylim(min(places.values()) - 0.6, 0.6)
     last = "the last task" if window == 1 else f"the last {window} tasks"
-    average.set_title("Average online" if fraction else f"Average {name.lower()}")
-    average.set_xlabel(f"{name}, {common} tasks")
-    final.set_title(f"Final {final_measure(tasks)[1].lower()}")
+    average.set_title("Average online" if measured.unit else f"Average {measured.label.lower()}")
+    average.set_xlabel(f"{measured.label}, {common} tasks")
+    final.set_title(f"Final {reached.label.lower()}")
     final.set_xlabel(f"After {last}")
     change.set_title("Early ○ → late ●")
     change.set_xlabel(f"First and last {'task' if window == 1 else f'{window} tasks'}")
@@ -135,8 +126,8 @@ def compare_optimizers(
         ax.grid(axis="y", visible=False)
         ax.locator_params(axis="x", nbins=4)
         ax.margins(x=0.12)
-        if fraction:
-            percent_axis(ax.xaxis)
+        measured.format_axis(ax.xaxis)
+        if measured.unit:
             at_least(ax, 0.02)
     note = seeds_note(tasks)
     figure.suptitle("Comparison" + (f" ({note})" if note else " (one seed)"), x=0.01, ha="left")
@@ -204,7 +195,7 @@ def predictive_power(tasks: pd.DataFrame, *, metrics: Sequence[str] | None = Non
     Columns: label, metric, rho, low, high (95% interval, see `spearman_interval`), tasks.
     """
     tasks = prepared(tasks, ["task"]).sort_values("task")
-    column, _, _ = performance(tasks)
+    column = performance(tasks).column
     rows = []
     names = present_metrics(tasks, metrics, ["before"])
     for name in names if metrics else [name for name in names if name not in PERFORMANCE]:
@@ -225,7 +216,7 @@ def diagnostics_vs_accuracy(
     diagnostics with the strongest correlation against the task's online accuracy, a dot per task.
     """
     tasks = prepared(tasks, ["task"])
-    column, name, fraction = performance(tasks)
+    measured = performance(tasks)
     table = predictive_power(tasks, metrics=metrics)
     styles = label_styles(tasks, baselines)
     names = list(dict.fromkeys(table["metric"]))
@@ -241,13 +232,14 @@ def diagnostics_vs_accuracy(
         for label, style in styles.items():
             one = tasks[tasks["label"] == label]
             marker = "o" if style["marker"] == "." else style["marker"]
-            ax.scatter(one[f"{metric}_before"], one[column], s=16, alpha=0.65, color=style["color"], marker=marker)
-        ax.set(xlabel=f"{short_label(metric)}, before the task", ylabel=name)
-        if fraction:
-            percent_axis(ax.yaxis)
-        if is_fraction(metric):
-            percent_axis(ax.xaxis)
-    figure.suptitle(f"Does the diagnostic at a task's start predict its {name.lower()}?", x=0.01, ha="left")
+            ax.scatter(
+                one[f"{metric}_before"], one[measured.column], s=16, alpha=0.65, color=style["color"], marker=marker
+            )
+        diagnostic = measure_of(metric)
+        ax.set(xlabel=f"{diagnostic.label}, before the task", ylabel=measured.label)
+        measured.format_axis(ax.yaxis)
+        diagnostic.format_axis(ax.xaxis)
+    figure.suptitle(f"Does the diagnostic at a task's start predict its {measured.label.lower()}?", x=0.01, ha="left")
     return figure
 
 
@@ -264,6 +256,6 @@ def _forest(ax: Axes, table: pd.DataFrame, names: list[str], styles: dict[str, d
         if known[name] == 0:
             ax.annotate("constant, or too few tasks", (0, -place), ha="center", va="center", backgroundcolor="white")
     ax.axvline(0, color="#555555", linewidth=1)
-    ax.set_yticks(-np.arange(len(names)), [short_label(name) for name in names])
+    ax.set_yticks(-np.arange(len(names)), [measure_of(name).label for name in names])
     ax.set(xlim=(-1.05, 1.05), xlabel="Spearman correlation with 95% interval")
     ax.grid(axis="y", visible=False)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lop.utils.errors import UserError
-from lop.viz.style import Figure, draw_mean, label_styles, new_figure, prepared, styled, task_axis, value_axis
+from lop.viz.measures import value_axis
+from lop.viz.style import Figure, draw_mean, label_styles, new_figure, prepared, styled, task_axis
 
 # Column of the task table, axis label.
 PANELS = (

@@ -9,18 +9,17 @@ from matplotlib.ticker import MaxNLocator
 
 from lop.metrics import CORE, METRICS
 from lop.utils.errors import UserError, lookup
+from lop.viz.measures import better, measure_of, value_axis
 from lop.viz.style import (
     MOST_MARKERS,
     Figure,
     draw_mean,
     label_styles,
     new_figure,
-    percent_axis,
     prepared,
     seeds_note,
     styled,
     task_axis,
-    value_axis,
 )
 
 PHASE_TEXT = {"before": "before the task", "after": "after the task"}
@@ -90,30 +89,12 @@ def dashboard_grid(
 
 def describe_axis(ax: Axes, name: str) -> None:
     """Title, direction and ticks of a panel that shows one diagnostic."""
-    ax.set_title(short_label(name) + better(name))
+    measure = measure_of(name)
+    ax.set_title(measure.label + better(measure))
     if METRICS[name].integer:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    elif is_fraction(name):
-        percent_axis(ax.yaxis)
     else:
-        value_axis(ax)
-
-
-def short_label(name: str) -> str:
-    """A metric's label as a heading."""
-    label = METRICS[name].label
-    return label[0].upper() + label[1:]
-
-
-def better(name: str) -> str:
-    """An arrow in the direction that is better, where the field agrees on one."""
-    direction = METRICS[name].higher_is_better
-    return "" if direction is None else " ↑" if direction else " ↓"
-
-
-def is_fraction(name: str) -> bool:
-    """Whether a metric is a share of something, shown in percent."""
-    return tuple(METRICS[name].range) == (0, 1)
+        value_axis(ax, measure)
 
 
 def _legend(styles: dict[str, dict], phases: Sequence[str], tasks: pd.DataFrame) -> tuple[list[Line2D], str]:

@@ -10,14 +10,14 @@ from matplotlib.ticker import MaxNLocator
 
 from lop.metrics import METRICS
 from lop.utils.errors import UserError, lookup
-from lop.viz.diagnostics import PHASE_TEXT, better, is_fraction, short_label
+from lop.viz.diagnostics import PHASE_TEXT
+from lop.viz.measures import Percent, better, measure_of
 from lop.viz.online import chosen_tasks, task_styles
 from lop.viz.style import (
     Figure,
     draw_mean,
     new_figure,
     note_empty,
-    percent_axis,
     prepared,
     seeds_note,
     styled,
@@ -68,7 +68,7 @@ def layer_ranks(
                 one = runs[runs["layer"] == layer]
                 draw_mean(ax, one, "task", metric, label=name, **(styles[layer] | {"markersize": 3.5}))
             if i == 0:
-                ax.set_title(short_label(metric) + better(metric))
+                ax.set_title(measure_of(metric).label + better(measure_of(metric)))
             note_empty(ax, runs[metric])
             if METRICS[metric].integer:
                 ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
@@ -92,7 +92,7 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
     layers = _phase(prepared(layers, ["task", "phase", "layer", metric]), phase)
     labels, names = list(dict.fromkeys(layers["label"])), layer_names(layers)
     lookup(METRICS, metric, "metric")
-    shown = short_label(metric)
+    measure = measure_of(metric)
     row = 0.3 if len(names) <= 6 else 0.17  # inches
     height = 0.9 + len(labels) * (0.75 + row * len(names))
     figure, axes = new_figure(len(labels), 1, height=height, sharex=True)
@@ -112,11 +112,10 @@ def dormant_heatmap(layers: pd.DataFrame, *, metric: str = "dormant_proportion",
         ax.tick_params(axis="x", rotation=0)
         _thin_ticks(ax, list(cells.columns))
     axes[-1, 0].set_xlabel("Task")
-    bar = figure.colorbar(axes[0, 0].collections[0], ax=list(axes[:, 0]), label=shown, aspect=5 * height)
-    if is_fraction(metric):
-        percent_axis(bar.ax.yaxis)
+    bar = figure.colorbar(axes[0, 0].collections[0], ax=list(axes[:, 0]), label=measure.label, aspect=5 * height)
+    measure.format_axis(bar.ax.yaxis)
     bar.outline.set_visible(False)
-    figure.suptitle(f"{shown} by layer, {PHASE_TEXT[phase]}", x=0.01, ha="left")
+    figure.suptitle(f"{measure.label} by layer, {PHASE_TEXT[phase]}", x=0.01, ha="left")
     return figure
 
 
@@ -148,7 +147,7 @@ def ntk_spectrum(spectra: pd.DataFrame, *, tasks: Sequence[int] | None = None, p
         decay.set_yscale("log")
         decay.set(title=f"{label}: decay", ylabel="Eigenvalue / largest")
         energy.set(title=f"{label}: cumulative energy", ylabel="Share of the trace", ylim=(0, 1.03))
-        percent_axis(energy.yaxis)
+        energy.yaxis.set_major_formatter(Percent())
     for ax in axes[-1]:
         ax.set_xlabel("Eigenvalue number")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -8,18 +8,16 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
+from lop.viz.measures import performance, value_axis
 from lop.viz.style import (
     Figure,
     draw_mean,
     label_styles,
     new_figure,
-    percent_axis,
-    performance,
     prepared,
     seeds_note,
     styled,
     task_axis,
-    value_axis,
 )
 
 
@@ -30,7 +28,8 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",))
     tasks: the task table of one or many runs. Falling lines are loss of plasticity (Dohare et al. 2024).
     """
     tasks = prepared(tasks, ["task"])
-    column, name, fraction = performance(tasks)
+    measure = performance(tasks)
+    column, name = measure.column, measure.label
     figure, axes = new_figure(1, 1, height=3.9)
     ax = axes[0, 0]
     for label, style in label_styles(tasks, baselines).items():
@@ -40,10 +39,7 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",))
             _mark_divergence(ax, runs[runs["diverged_step"] >= 0], "task", style["color"])
     task_axis(ax)
     ax.set_ylabel(name if column == "online_return" else f"{name}\n(predicted before each update)")
-    if fraction:
-        percent_axis(ax.yaxis)
-    else:
-        value_axis(ax)
+    value_axis(ax, measure)
     ax.set_title(_title(f"{name} over tasks", tasks))
     ax.legend(loc="best")
     return figure
@@ -69,7 +65,8 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -
     A cross marks the first bin with a loss that is not finite: the learner has diverged.
     """
     online = prepared(online, ["task", "bin", "step"])
-    column, name, fraction = performance(online, prefix="")
+    measure = performance(online, prefix="")
+    column, name = measure.column, measure.label
     figure, axes = new_figure(1, 1, height=3.7)
     ax = axes[0, 0]
     for label, style in label_styles(online, baselines).items():
@@ -84,10 +81,7 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -
             ax.axvline(step, color="#c8c8c8", linewidth=0.8, zorder=0)
     ax.set_xlabel("Environment steps" if column == "return" else "Step (updates since the start)")
     ax.set_ylabel(f"{name} in the bin")
-    if fraction:
-        percent_axis(ax.yaxis)
-    else:
-        value_axis(ax)
+    value_axis(ax, measure)
     ax.set_title(_title(f"{name} within and across tasks", online))
     ax.legend(loc="best")
     return figure
@@ -100,7 +94,8 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
     tasks: task numbers to draw, negative from the end; default: up to four, spread from the first to the last.
     """
     online = prepared(online, ["task", "bin", "examples"])
-    column, name, fraction = performance(online, prefix="")
+    measure = performance(online, prefix="")
+    column, name = measure.column, measure.label
     chosen = chosen_tasks(online["task"], tasks)
     labels = list(dict.fromkeys(online["label"]))
     longest = max(len(word) for label in labels for word in label.split())
@@ -116,10 +111,7 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
                 draw_mean(ax, one, "seen", column, label=f"task {task}", **style)
         ax.set_title(textwrap.fill(label, 72 // columns, break_long_words=False))
         ax.locator_params(axis="x", nbins=9 // columns + 2)
-        if fraction:
-            percent_axis(ax.yaxis)
-        else:
-            value_axis(ax)
+        value_axis(ax, measure)
     for ax in axes.flat[len(labels) :]:
         ax.set_axis_off()
     axes[0, columns - 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from lop.utils.errors import UserError
 
@@ -150,47 +150,12 @@ def task_axis(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
-class Percent(Formatter):
-    """Fractions as percentages, all ticks with as many decimals as the finest of them needs."""
-
-    decimals = 0
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        ticks = np.asarray(values, dtype=float) * 100
-        self.decimals = next((n for n in range(4) if np.allclose(ticks, ticks.round(n), rtol=0, atol=1e-6)), 4)
-        return [self(value) for value in values]
-
-    def __call__(self, value: float, pos: int | None = None) -> str:
-        return f"{100 * value:.{self.decimals}f}%"
-
-
-def percent_axis(axis) -> None:
-    """Ticks of an axis that holds fractions as percentages."""
-    axis.set_major_formatter(Percent())
-
-
 def at_least(ax: Axes, span: float) -> None:
     """Widen the x axis around its middle to a least span, so that a hair's breadth does not look like a gulf."""
     low, high = ax.get_xlim()
     if high - low < span:
         middle = (low + high) / 2
         ax.set_xlim(middle - span / 2, middle + span / 2)
-
-
-def value_axis(ax: Axes) -> None:
-    """A logarithmic y axis where values span more than two decades and none is negative; linear next to zeros."""
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.get_lines()] or [np.empty(0)])
-    values = values[np.isfinite(values)]
-    positive = values[values > 0]
-    if len(positive) and values.min() >= 0 and positive.max() > 100 * positive.min():
-        if values.min() > 0:
-            ax.set_yscale("log")
-        else:
-            least = max(positive.min(), 1e-6 * positive.max())
-            ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(least)), linscale=0.5)
-            ax.set_ylim(bottom=0)
-    else:
-        ax.ticklabel_format(axis="y", useOffset=False)
 
 
 def note_empty(ax: Axes, values) -> None:
@@ -206,25 +171,3 @@ def seeds_note(table: pd.DataFrame) -> str:
         return ""
     count = f"{most.min()}" if most.min() == most.max() else f"{most.min()} to {most.max()}"
     return f"mean ± standard error over {count} seeds"
-
-
-# Column, axis label, whether it is a fraction; a run has one of them.
-ONLINE = (
-    ("accuracy", "Online accuracy", True),
-    ("return", "Return per episode", False),
-    ("loss", "Online loss", False),
-)
-
-
-def performance(table: pd.DataFrame, prefix: str = "online_") -> tuple[str, str, bool]:
-    """(column, axis label, is a fraction) of online accuracy; RL: the return; regression: the online loss.
-
-    Raises UserError for a table that has none of them.
-    """
-    present = [kind for kind in ONLINE if prefix + kind[0] in table.columns]
-    if not present:
-        raise UserError(
-            f"the table has no column {', '.join(prefix + kind[0] for kind in ONLINE)}: no performance to plot"
-        )
-    name, label, fraction = next((kind for kind in present if table[prefix + kind[0]].notna().any()), present[-1])
-    return prefix + name, label, fraction

@@ -11,7 +11,8 @@ from lop.runs.labels import without
 from lop.utils.errors import UserError
 from lop.viz.compare import common_tasks, compared_tasks, run_scores, seed_scores
 from lop.viz.diagnostics import present_metrics
-from lop.viz.style import performance, prepared
+from lop.viz.measures import Measure, measure_of, performance
+from lop.viz.style import prepared
 
 
 def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple:
@@ -61,34 +62,38 @@ def relative_cost(timing: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def summary_table(results: Results, *, baseline: str = "sgd", window: int | None = None) -> pd.DataFrame:
+def summary_table(
+    results: Results, *, baseline: str = "sgd", window: int | None = None, costs: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One row per label: performance and, next to it, what it cost.
 
-    Columns: seeds (distinct ones; runs of one seed are averaged); tasks, windows: over which tasks, the same for all
-    labels, and which are early and late; mean, final, early, late (means over seeds, as in `run_scores`); worst
-    (the worst task, mean over seeds; for losses the highest); change = late - early with low, high (95% bootstrap
-    over seeds); seconds per task without diagnostics; cost, as a multiple of the baseline's where that label is there,
-    and comparable, see `relative_cost`.
+    Columns: measure (the column of the task table that performance is of; shares are fractions here, and percent where
+    the table is written out); seeds (distinct ones; runs of one seed are averaged); tasks, windows: over which tasks,
+    the same for all labels, and which are early and late; mean, final, early, late (means over seeds, as in
+    `run_scores`); worst (the worst task, mean over seeds; for losses the highest); change = late - early with low, high
+    (95% bootstrap over seeds); seconds per task without diagnostics; cost, as a multiple of the baseline's where that
+    label is there, and comparable, see `relative_cost`.
+
+    costs: what to take for these two columns; default: what the runs' own timings say.
     """
     tasks = prepared(results.tasks, ["task"])
-    column, _, _ = performance(tasks)
-    lower = column == "online_loss"
+    measure = performance(tasks)
     spans, windows = compared_tasks(tasks, window)
     scores = seed_scores(run_scores(tasks, window))
-    inside = common_tasks(tasks).groupby(["label", "seed", "task"])[column].mean().groupby(["label", "seed"])
-    worst = inside.max() if lower else inside.min()
+    inside = common_tasks(tasks).groupby(["label", "seed", "task"])[measure.column].mean().groupby(["label", "seed"])
+    worst = inside.min() if measure.higher_is_better else inside.max()
     seconds = seconds_per_task(results.timing)
     rows = []
     for label, one in scores.groupby("label", sort=False):
         change, low, high = bootstrap_mean(one["change"])
-        row = {"label": label, "seeds": len(one), "tasks": spans[label], "windows": windows}
+        row = {"label": label, "measure": measure.column, "seeds": len(one), "tasks": spans[label], "windows": windows}
         row |= {**one[["mean", "final"]].mean(), "worst": worst[label].mean()}
         row |= {**one[["early", "late"]].mean(), "change": change, "low": low, "high": high}
         rows.append(row | {"seconds": seconds[label]})
     table = pd.DataFrame(rows).set_index("label")
     if baseline in table.index:
-        table = table.join(relative_cost(results.timing, baseline))
-    return table.sort_values("mean", ascending=lower, kind="stable")
+        table = table.join(relative_cost(results.timing, baseline) if costs is None else costs)
+    return table.sort_values("mean", ascending=not measure.higher_is_better, kind="stable")
 
 
 def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "mean") -> pd.DataFrame:
@@ -113,11 +118,11 @@ def sensitivity_table(tasks: pd.DataFrame, values: pd.Series, *, measure: str = 
 def best_runs(tasks: pd.DataFrame, values: pd.Series, *, measure: str = "mean") -> list[str]:
     """Names of the runs of every method with its best value of a swept setting (see `sensitivity_table`)."""
     plain = without(tasks, str(values.name)).drop(columns="lr", errors="ignore")
-    column, _, _ = performance(prepared(plain, ["task"]))
+    lower = not performance(prepared(plain, ["task"])).higher_is_better
     scores = run_scores(plain)
     scores["value"] = scores["run"].map(values)
     means = scores.groupby(["label", "value"], dropna=False)[measure].mean()
-    if column == "online_loss":
+    if lower:
         means = -means
     best = means.fillna(-np.inf).groupby(level="label").idxmax()
     keys = list(zip(scores["label"], scores["value"].astype(object).where(scores["value"].notna(), None), strict=True))
@@ -136,8 +141,7 @@ def first_moves(
     (median over seeds; NaN: most seeds never moved), moved (share of seeds), direction (+1, -1).
     """
     tasks = prepared(tasks, ["task"]).sort_values("task")
-    column, _, _ = performance(tasks)
-    columns = {"performance": column}
+    columns = {"performance": performance(tasks).column}
     columns |= {name: f"{name}_after" for name in present_metrics(tasks, metrics, ["after"])}
     rows = []
     for label, same in tasks.groupby("label", sort=False):
@@ -171,28 +175,35 @@ def _moved(tasks: pd.Series, values: pd.Series, window: int | None, threshold: f
     return float(tasks.to_numpy()[first]), float(np.sign(away[-1])) if np.isfinite(away[-1]) else 0.0
 
 
+SCORES = ("mean", "final", "early", "late", "worst")
+
+
 def text_rows(table: pd.DataFrame, digits: int = 3) -> list[list[str]]:
-    """Header and rows as text, the index first; NaN is a dash, and low/high become an interval in their column."""
+    """Header and rows as text, the index first; NaN is a dash, and low/high become an interval in their column.
+
+    Performance is written as its measure is (`summary_table`'s column; without it as a plain number).
+    """
     table = table.reset_index()
-    if {"cost", "comparable"} <= set(table.columns):  # another session's or load's: an approximation
-        marks = ["" if known else "~" for known in table["comparable"]]
-        table["cost"] = [mark + _text(cost, digits) for mark, cost in zip(marks, table["cost"], strict=True)]
-        table = table.drop(columns="comparable")
-    if {"change", "low", "high"} <= set(table.columns):
-        table["change"] = table["change"].map(lambda v: _text(v, digits, "+"))
-        intervals = [(_text(low, digits, "+"), _text(high, digits, "+")) for low, high in table[["low", "high"]].values]
-        known = [f" [{low}, {high}]" if low != "-" else "" for low, high in intervals]
-        table["change"] = [f"{value}{interval}" for value, interval in zip(table["change"], known, strict=True)]
-        table = table.drop(columns=["low", "high"])
-    return [list(map(str, table.columns)), *[[_text(value, digits) for value in row] for row in table.values.tolist()]]
+    measure = measure_of(table["measure"].iloc[0]) if "measure" in table and len(table) else Measure("", "")
+    shown = {}
+    for name in table.columns.drop(["measure", "low", "high", "comparable"], errors="ignore"):
+        values = table[name]
+        if name == "change":
+            ends = (table.get(end, pd.Series(np.nan, table.index)) for end in ("low", "high"))
+            shown[name] = [measure.change_text(*of_row, digits) for of_row in zip(values, *ends, strict=True)]
+        elif name in SCORES:
+            shown[name] = [measure.text(value, digits) for value in values]
+        else:
+            shown[name] = [_text(value, digits) for value in values.tolist()]
+    if "cost" in shown and "comparable" in table:  # another session's or load's: an approximation
+        shown["cost"] = [
+            cost if known else f"~{cost}" for cost, known in zip(shown["cost"], table["comparable"], strict=True)
+        ]
+    return [list(map(str, shown)), *map(list, zip(*shown.values(), strict=True))]
 
 
-def _text(value: Any, digits: int, sign: str = "") -> str:
-    if isinstance(value, float):
-        if not np.isfinite(value):
-            return "-"
-        return str(int(value)) if value.is_integer() and not sign else f"{value:{sign}.{digits}f}"
-    return str(value)
+def _text(value: Any, digits: int) -> str:
+    return Measure("", "").text(value, digits) if isinstance(value, float) else str(value)
 
 
 def markdown_table(table: pd.DataFrame, digits: int = 3) -> str:

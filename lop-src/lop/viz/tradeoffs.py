@@ -9,13 +9,11 @@ from matplotlib.ticker import NullLocator
 from lop.runs import Results
 from lop.utils.errors import UserError
 from lop.viz.compare import run_scores, seed_scores
-from lop.viz.diagnostics import short_label
+from lop.viz.measures import measure_of, performance
 from lop.viz.style import (
     Figure,
     label_styles,
     new_figure,
-    percent_axis,
-    performance,
     prepared,
     seeds_note,
     styled,
@@ -26,17 +24,18 @@ MOST_TICKS = 10  # values of a setting up to which each has its tick
 
 
 @styled
-def cost_and_result(results: Results, *, baseline: str = "sgd") -> Figure:
+def cost_and_result(results: Results, *, baseline: str = "sgd", costs: pd.DataFrame | None = None) -> Figure:
     """Average and last-task performance against training time, as a multiple of the baseline's. A point per label.
 
-    Bars: one standard error over seeds. Raises UserError when the baseline is not among the labels.
+    Bars: one standard error over seeds. costs: as `relative_cost` returns them, which is the default. Raises UserError
+    when the baseline is not among the labels.
     """
     tasks = prepared(results.tasks, ["task"])
-    _, name, fraction = performance(tasks)
+    measured = performance(tasks)
     seconds = seconds_per_task(results.timing)
     if baseline not in seconds.index:
         raise UserError(f"no run is labelled {baseline!r}; baseline: one of {', '.join(seconds.index)}")
-    known = relative_cost(results.timing, baseline)
+    known = relative_cost(results.timing, baseline) if costs is None else costs
     cost, scores = known["cost"], seed_scores(run_scores(tasks))
     figure, axes = new_figure(1, 2, height=4.0, sharey=True)
     for label, style in label_styles(tasks, [baseline]).items():
@@ -51,9 +50,8 @@ def cost_and_result(results: Results, *, baseline: str = "sgd") -> Figure:
         ax.set(title=title, xlabel=f"Training time ({baseline} = 1)")
         ax.margins(0.12)
         ax.set_xlim(left=0)
-        if fraction:
-            percent_axis(ax.yaxis)
-    axes[0, 0].set_ylabel(name)
+        measured.format_axis(ax.yaxis)
+    axes[0, 0].set_ylabel(measured.label)
     figure.legend(handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
     figure.suptitle("What does the result cost?", x=0.01, ha="left")
     return figure
@@ -73,7 +71,7 @@ def sensitivity(
     values: by run, see `sensitivity_table`, which raises the UserErrors. measure: mean, final, early or late.
     """
     table = sensitivity_table(tasks, values, measure=measure)
-    _, name, fraction = performance(prepared(tasks, ["task"]))
+    measured = performance(prepared(tasks, ["task"]))
     figure, axes = new_figure(1, 1, height=4.2)
     ax = axes[0, 0]
     for label, style in label_styles(table, baselines).items():
@@ -88,9 +86,8 @@ def sensitivity(
     if len(tried) <= MOST_TICKS:
         ax.set_xticks(tried, [f"{value:g}" for value in tried])
         ax.xaxis.set_minor_locator(NullLocator())
-    if fraction:
-        percent_axis(ax.yaxis)
-    ax.set(xlabel=setting, ylabel=f"{name}, {measure}")
+    measured.format_axis(ax.yaxis)
+    ax.set(xlabel=setting, ylabel=f"{measured.label}, {measure}")
     ax.legend(loc="best")
     note = seeds_note(prepared(tasks, ["task"]).assign(label="all")) if table["seeds"].max() > 1 else ""
     figure.suptitle(f"Sensitivity to {setting}" + (" (mean ± standard error)" if note else ""), x=0.01, ha="left")
@@ -125,7 +122,7 @@ def order_of_moves(
         when = moved[(moved["label"] == label) & (moved["metric"] == "performance")]["task"]
         if len(when):
             ax.axvline(when.iloc[0], color=style["color"], linestyle="--", linewidth=1.4)
-    ax.set_yticks(-np.arange(len(names)), [short_label(name) for name in names])
+    ax.set_yticks(-np.arange(len(names)), [measure_of(name).label for name in names])
     ax.set(xlabel="Task at which it left the range of the first tasks", ylim=(-len(names) + 0.4, 0.6))
     ax.set_xlim(0, prepared(tasks, ["task"])["task"].max() + 1)
     figure.legend(handles=ax.get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
