@@ -4,9 +4,9 @@ import json
 
 import micro
 import pytest
-from lop.run import run
 
 from lop.plan import make_config
+from lop.runner import run
 from lop.utils.errors import UserError
 
 
