@@ -31,34 +31,13 @@ class AdaHessian(CurvatureOptimizer):
         model_or_params: nn.Module | Iterable,
         *,
         lr: float = 0.15,
-        betas: list[float] = (0.9, 0.999),
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
         hessian_power: float = 1.0,
         spatial_averaging: bool = True,
         lazy_hessian: int = 1,
-        n_samples: int = 1,
-        compile: bool = False,
-        max_grad_norm: float | None = None,
-        seed: int = 0,
+        **shared: Any,
     ):
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "hessian_power": hessian_power,
-            "spatial_averaging": spatial_averaging,
-        }
-        super().__init__(
-            model_or_params,
-            defaults,
-            n_samples=n_samples,
-            lazy_hessian=lazy_hessian,
-            compile=compile,
-            max_grad_norm=max_grad_norm,
-            seed=seed,
-        )
+        own = {"hessian_power": hessian_power, "spatial_averaging": spatial_averaging}
+        super().__init__(model_or_params, own, lr=lr, lazy_hessian=lazy_hessian, **shared)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)

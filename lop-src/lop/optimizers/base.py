@@ -6,38 +6,46 @@
 (`torch.autograd.grad`), as often and to the order it needs. Nothing goes through `.grad`, no graph outlives the step.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lop.optimizers.entry_age import EntryRule, has_young, rejuvenate, young_entries
+from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.multi_tensor import clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.saving import SavedOptimizer
+from lop.optimizers.signature import full_signature
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
 Closure = Callable[[], Tensor]
+E = TypeVar("E", bound=Evaluation)
 
 
-class Pass(NamedTuple):
-    """One differentiated forward pass: the detached loss, the parameters it reached, and their gradients."""
+def parameters_of(model_or_params: nn.Module | Iterable) -> list:
+    """The net's parameters, or the given ones or groups. Raises UserError where there are none."""
+    params = list(model_or_params.parameters() if isinstance(model_or_params, nn.Module) else model_or_params)
+    if not params:
+        raise UserError("params must hold at least one parameter, got an empty list: pass a net or its parameters")
+    return params
 
-    loss: Tensor
-    params: list[Tensor]
-    grads: list[Tensor]
 
-
-class ClosureOptimizer(SavedOptimizer):
+class ClosureOptimizer(SavedOptimizer, Generic[E]):
     """Base of all optimizers. A subclass implements `_apply(params, grads)`, and more where it needs more.
 
-    A step is two halves: `_evaluate(closure)` differentiates the loss where the parameters are now, `_apply` moves
-    them. Sharpness-aware methods make the first half at perturbed parameters.
+    A step is two halves: `_evaluate(closure)` differentiates the loss where the parameters are now, `_finish` moves
+    them by what it found. Sharpness-aware methods make the first half at perturbed parameters. E: what is found; a
+    `Pass`, whose parameters and gradients `_finish` hands to `_apply`, unless the subclass has both halves its own.
+
+    Options are keyword-only annotated parameters of the constructor; a subclass names its own, and hands the others on
+    by `**` (see `full_signature`).
 
     model_or_params: the net (then BatchNorm statistics are updated by the first forward pass of a step only), its
         parameters, or parameter groups.
@@ -56,11 +64,17 @@ class ClosureOptimizer(SavedOptimizer):
     entry_state: ClassVar[tuple[str, ...]] = ()
     """Names of what else `state[param]` holds per entry: a reset makes it 0."""
 
+    __signature__: ClassVar[inspect.Signature]
+
     needs_model: ClassVar[bool] = False
     """Whether parameters alone are not enough."""
 
     single_pass: bool = True
-    """Whether a step is one `_evaluate` and one `_apply`, so that SAM can make the first at perturbed parameters."""
+    """Whether a step is one `_evaluate` and one `_finish`, so that SAM can make the first at perturbed parameters."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__signature__ = full_signature(cls)
 
     def __init__(
         self,
@@ -77,10 +91,7 @@ class ClosureOptimizer(SavedOptimizer):
         self.max_grad_norm = max_grad_norm
         self.steps = 0
         self.young = False  # whether any parameter has entries whose age matters
-        params = list(self.model.parameters() if self.model is not None else model_or_params)
-        if not params:
-            raise UserError("params must hold at least one parameter, got an empty list: pass a net or its parameters")
-        super().__init__(params, defaults)
+        super().__init__(parameters_of(model_or_params), defaults)
         self.generator = make_generator(seed, "probes", device=self.param_groups[0]["params"][0].device)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -99,13 +110,18 @@ class ClosureOptimizer(SavedOptimizer):
         return loss
 
     def _step(self, closure: Closure) -> Tensor:
-        loss, params, grads = self._evaluate(closure)
-        self._apply(params, grads)
-        return loss
+        found = self._evaluate(closure)
+        self._finish(found)
+        return found.loss
 
-    def _evaluate(self, closure: Closure) -> Pass:
+    def _evaluate(self, closure: Closure) -> E:
         """The gradients, and whatever else the update wants to know, at the current parameters."""
-        return self._differentiate(closure)
+        return cast("E", self._differentiate(closure))
+
+    def _finish(self, found: E) -> None:
+        """Update the parameters by what `_evaluate` found, here or where they were perturbed."""
+        reached = cast("Pass", found)
+        self._apply(reached.params, reached.grads)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         """Update the parameters. `grads` must not be changed in place: autograd may share them."""

@@ -35,14 +35,17 @@ def optimizer_options(name: str) -> dict[str, inspect.Parameter]:
     """The hyperparameters of an optimizer, with annotations and defaults: what a config section may hold."""
     cls = find_optimizer(name)
     if issubclass(cls, ClosureOptimizer):
-        parameters = inspect.signature(cls).parameters.values()
-        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return _own_options(cls)
     # a differentiable step needs parameters that are no leaves, a capturable one CUDA graphs: neither is for runs
     left_out = ("params", "differentiable", "capturable")
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.name not in left_out]
-    shared = inspect.signature(ClosureOptimizer).parameters
     options = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    return options | {key: shared[key] for key in ("max_grad_norm", "seed")}
+    return options | _own_options(ClosureOptimizer)
+
+
+def _own_options(cls: type[ClosureOptimizer]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(cls).parameters.values()  # with those that base classes write
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def get_optimizer(name: str, model_or_params: nn.Module | Iterable, **hyperparameters: Any) -> ClosureOptimizer:
@@ -57,4 +60,5 @@ def get_optimizer(name: str, model_or_params: nn.Module | Iterable, **hyperparam
             raise UserError(f"is not a hyperparameter of {name}: {near_matches(key, options)}", option=key)
     if issubclass(cls, ClosureOptimizer):
         return cls(model_or_params, **hyperparameters)
-    return AdaptedOptimizer(model_or_params, optimizer_class=cls, **hyperparameters)
+    shared = {key: hyperparameters.pop(key) for key in _own_options(ClosureOptimizer) if key in hyperparameters}
+    return AdaptedOptimizer(model_or_params, optimizer_class=cls, hyperparameters=hyperparameters, **shared)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.optimizers.base import Closure, ClosureOptimizer, Pass
+from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.compiled import run_compiled
 from lop.optimizers.entry_age import Young
+from lop.optimizers.evaluation import Pass
 from lop.optimizers.multi_tensor import (
     Number,
     Signs,
@@ -68,9 +69,11 @@ def hutchinson_diagonal(
     return total
 
 
-class CurvatureOptimizer(ClosureOptimizer):
+class CurvatureOptimizer(ClosureOptimizer[Pass]):
     """Base of the optimizers that scale their step by a running estimate of the Hessian's diagonal.
 
+    The options that they share are written here. defaults: the subclass's own options of parameter groups.
+    lr, betas (of the gradient and of the curvature), eps, weight_decay: their part in the update is the subclass's.
     n_samples: probes per estimate. lazy_hessian: the estimate is refreshed on steps 1, k+1, 2k+1, ...; the double
     backward graph exists on those steps only. A parameter that first gets a gradient between two refreshes waits for
     the next one, since it has no curvature to be scaled by. compile: the update as one kernel per parameter made by
@@ -82,17 +85,21 @@ class CurvatureOptimizer(ClosureOptimizer):
         model_or_params: nn.Module | Iterable,
         defaults: dict[str, Any],
         *,
-        n_samples: int,
-        lazy_hessian: int,
-        compile: bool,
-        max_grad_norm: float | None,
-        seed: int,
+        lr: float,
+        betas: list[float] = (0.9, 0.999),
+        eps: float = 1e-4,
+        weight_decay: float = 0.0,
+        lazy_hessian: int = 10,
+        n_samples: int = 1,
+        compile: bool = False,
+        **shared: Any,
     ):
         check_values({"n_samples": n_samples, "lazy_hessian": lazy_hessian})
         self.n_samples = n_samples
         self.lazy_hessian = lazy_hessian
         self.compile = compile
-        super().__init__(model_or_params, defaults, max_grad_norm=max_grad_norm, seed=seed)
+        common = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(model_or_params, common | defaults, **shared)
 
     @property
     def refresh_due(self) -> bool:
@@ -103,10 +110,11 @@ class CurvatureOptimizer(ClosureOptimizer):
         """The gradients and, on its schedule, the curvature at the current parameters."""
         if not self.refresh_due:
             return self._differentiate(closure)
-        loss, params, grads = self._differentiate(closure, create_graph=True)
+        found = self._differentiate(closure, create_graph=True)
         kept = self._kept("probes")
-        self._refresh(params, hutchinson_diagonal(params, grads, self.generator, self.n_samples, kept))
-        return Pass(loss, params, [g.detach() for g in grads])
+        diagonal = hutchinson_diagonal(found.params, found.grads, self.generator, self.n_samples, kept)
+        self._refresh(found.params, diagonal)
+        return Pass(found.loss, found.params, [g.detach() for g in found.grads])
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
         """Take in a new estimate; creates the state of parameters that have none.

@@ -1,13 +1,15 @@
 """K-FAC: natural gradient with a Kronecker-factored curvature per layer."""
 
 from collections.abc import Iterable
-from typing import get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lop.nets.layer_io import Call, recorded_calls
-from lop.optimizers.base import Closure, ClosureOptimizer, Pass
+from lop.optimizers.base import Closure, ClosureOptimizer
+from lop.optimizers.evaluation import Evaluation
 from lop.optimizers.kfac_factors import (
     DampingSplit,
     Direction,
@@ -28,8 +30,16 @@ ADAPT_INTERVAL = 5
 ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19/20)^interval
 
 
+@dataclass(frozen=True)
+class LayerwisePass(Evaluation):
+    """The layers that the loss reached, and the parameters outside of layers that it reached, with their gradients."""
+
+    layers: list[LayerPass]
+    rest: list[tuple[Tensor, Tensor]]
+
+
 @optimizer("kfac")
-class KFAC(ClosureOptimizer):
+class KFAC(ClosureOptimizer[LayerwisePass]):
     """Every Linear and Conv2d: p -= lr * (G + d/pi I)^-1 dW (A + d pi I)^-1, d = sqrt(damping); the rest: SGD.
 
     damping_split: pi: pi^2 = (tr A / dim A) / (tr G / dim G), the factored Tikhonov damping of the paper's section 6.3;
@@ -66,7 +76,7 @@ class KFAC(ClosureOptimizer):
         weight_decay: float = 0.0,
         adapt_damping: bool = False,
         max_grad_norm: float | None = 1.0,
-        seed: int = 0,
+        **shared: Any,
     ):
         check_values({"damping": damping, "T_inv": T_inv, "T_cov": T_cov, "alpha": alpha})
         require_choice(get_args(DampingSplit), damping_split=damping_split)
@@ -76,25 +86,23 @@ class KFAC(ClosureOptimizer):
         self.factor_interval = T_cov
         self.alpha = alpha
         self.adapt_damping = adapt_damping
-        super().__init__(
-            model_or_params, {"lr": lr, "weight_decay": weight_decay}, max_grad_norm=max_grad_norm, seed=seed
-        )
+        defaults = {"lr": lr, "weight_decay": weight_decay}
+        super().__init__(model_or_params, defaults, max_grad_norm=max_grad_norm, **shared)
 
         self.single_pass = not adapt_damping
         trainable = [p for group in self.param_groups for p in group["params"]]
         self.layers = supported_layers(self.model, trainable)
 
     def _step(self, closure: Closure) -> Tensor:
-        loss, passes, rest = self._evaluate(closure)
-        predicted = self._apply(passes, rest)
+        found = self._evaluate(closure)
+        predicted = self._descend(found)
         if self.adapt_damping and (self.steps + 1) % ADAPT_INTERVAL == 0:
             with self._frozen_statistics():
-                change = closure() - loss
+                change = closure() - found.loss
             self._adapt(change / predicted)
-        return loss
+        return found.loss
 
-    def _evaluate(self, closure: Closure) -> Pass:
-        """The loss, a LayerPass per layer, and (parameter, gradient) of the parameters that belong to no layer."""
+    def _evaluate(self, closure: Closure) -> LayerwisePass:
         trainable = self._trainable()
         layers = [layer for layer in self.layers if _is_trained(layer)]
         with recorded_calls(layers) as calls:
@@ -128,12 +136,15 @@ class KFAC(ClosureOptimizer):
                 outputs = torch.cat([output_matrix(layer, grad) for _, grad in reached])
             passes.append(LayerPass(layer, len(made[0].inputs), inputs, outputs, gradient, due and bool(reached)))
         rest = [(p, g) for p, g in grad_of.items() if g is not None]
-        return Pass(loss.detach(), passes, rest)
+        return LayerwisePass(loss.detach(), passes, rest)
 
-    def _apply(self, passes: list[LayerPass], rest: list[tuple[Tensor, Tensor]]) -> Tensor | float:
+    def _finish(self, found: LayerwisePass) -> None:
+        self._descend(found)
+
+    def _descend(self, found: LayerwisePass) -> Tensor | float:
         """Updates factors and parameters; returns the change of the loss that the quadratic model predicts."""
         directions = []
-        for done in passes:
+        for done in found.layers:
             state = self.state[done.layer.weight]
             if not state:
                 state.update(new_state(done, self.damping))
@@ -143,14 +154,14 @@ class KFAC(ClosureOptimizer):
                 invert_factors(state, self.damping_split)
             state["step"] += 1
             directions.append(natural_gradient(state, done))
-        scale = self._clip_scale(directions, [g for _, g in rest])
+        scale = self._clip_scale(directions, [g for _, g in found.rest])
         predicted: Tensor | float = 0.0
-        for done, direction in zip(passes, directions, strict=True):
+        for done, direction in zip(found.layers, directions, strict=True):
             if self.adapt_damping:
                 length = self._group_of(done.layer.weight)["lr"] * scale
                 predicted = predicted - length * (1 - length / 2) * direction.inner(done)
             self._move(done.layer, direction.scaled(scale))
-        for p, g in rest:
+        for p, g in found.rest:
             group = self._group_of(p)
             p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(g * (group["lr"] * scale))
         return predicted

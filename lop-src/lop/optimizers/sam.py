@@ -3,19 +3,20 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from lop.optimizers.base import Closure, ClosureOptimizer
+from lop.optimizers.base import Closure
 from lop.optimizers.build import get_optimizer
+from lop.optimizers.evaluation import Evaluation
 from lop.optimizers.options import check_values
 from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
+from lop.optimizers.wrapping import DelegatingOptimizer
 from lop.utils.errors import UserError
 
 
 @optimizer("sam")
-class SAM(ClosureOptimizer):
+class SAM(DelegatingOptimizer[Evaluation]):
     """The base optimizer's step, with everything it asks of the loss taken at p + e, e = rho * g / norm(g).
 
     base: the name of any optimizer here that evaluates the loss once per step; its state and groups are this one's.
@@ -38,64 +39,33 @@ class SAM(ClosureOptimizer):
         max_grad_norm: float | None = None,
         seed: int = 0,
     ):
-
         check_values({"rho": rho})
         self.rho = rho
         if base_options is None:
             base_options = {"momentum": 0.9} if base == "sgd" else {}
-        shared = {"lr": lr, "max_grad_norm": max_grad_norm, "seed": seed}
+        handed_on = {"lr": lr, "max_grad_norm": max_grad_norm, "seed": seed}
         if weight_decay:  # some bases have none
-            shared["weight_decay"] = weight_decay
-        self.base = get_optimizer(base, model_or_params, **(shared | base_options))
-        if not self.base.single_pass:
+            handed_on["weight_decay"] = weight_decay
+        around = get_optimizer(base, model_or_params, **(handed_on | base_options))
+        if not around.single_pass:
             raise UserError(f"must evaluate the loss once per step, which {base} does not", option="base")
-        super().__init__(self.base.param_groups, {}, seed=seed)
-        self.model = self.base.model
-        self._share()
-
-    def _share(self) -> None:
-        """Groups, state and probes are those of the base: schedulers and interventions see one object."""
-        self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
-        self.generator = self.base.generator
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        if len(self.__dict__.get("param_groups", ())) < len(self.base.param_groups):
-            torch.optim.Optimizer.add_param_group(self, param_group)
-        else:
-            self.base.add_param_group(param_group)
+        super().__init__(around)
 
     def _step(self, closure: Closure) -> Tensor:
-        loss, params, grads = self._differentiate(closure)
-        moved = self._workspace(params)
-        perturb(params, grads, self.rho, moved, scales=self._scales(params))
-        with self._perturbed(params, moved):
-            del grads  # as large as the parameters, and no longer needed
-            _, params, grads = self.base._evaluate(closure)
-        self.base._apply(params, grads)
+        here = self._differentiate(closure)
+        loss = here.loss
+        moved = self._workspace(here.params)
+        perturb(here.params, here.grads, self.rho, moved, scales=self._scales(here.params))
+        with self._perturbed(here.params, moved):
+            del here  # gradients as large as the parameters, and no longer needed
+            there = self.base._evaluate(closure)
+        self.base._finish(there)
         self.base.steps += 1
         return loss
-
-    def forget(self) -> None:
-        super().forget()
-        self.base.forget()
 
     def _scales(self, params: list[Tensor]) -> list[Tensor | None] | None:
         """What the perturbation of each parameter is scaled by; None: nothing."""
         return None
-
-    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
-        self.base.reset_entries(param, mask)
-
-    def fade(self, factor: float) -> None:
-        self.base.fade(factor)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.base.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.base.load_state_dict(state_dict)
-        self.steps = self.base.steps
-        self._share()
 
 
 @optimizer("asam")
@@ -109,31 +79,10 @@ class ASAM(SAM):
     their code.
     """
 
-    def __init__(
-        self,
-        model_or_params: nn.Module | Iterable,
-        *,
-        lr: float = 0.01,
-        rho: float = 0.5,
-        eta: float = 0.01,
-        base: str = "sgd",
-        base_options: dict[str, Any] | None = None,
-        weight_decay: float = 0.0,
-        max_grad_norm: float | None = None,
-        seed: int = 0,
-    ):
+    def __init__(self, model_or_params: nn.Module | Iterable, *, rho: float = 0.5, eta: float = 0.01, **shared: Any):
         check_values({"eta": eta})
         self.eta = eta
-        super().__init__(
-            model_or_params,
-            lr=lr,
-            rho=rho,
-            base=base,
-            base_options=base_options,
-            weight_decay=weight_decay,
-            max_grad_norm=max_grad_norm,
-            seed=seed,
-        )
+        super().__init__(model_or_params, rho=rho, **shared)
 
     def _scales(self, params: list[Tensor]) -> list[Tensor | None]:
         weights = self._kept("weights")

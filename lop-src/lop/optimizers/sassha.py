@@ -40,55 +40,34 @@ class Sassha(CurvatureOptimizer):
         model_or_params: nn.Module | Iterable,
         *,
         lr: float = 0.15,
-        betas: list[float] = (0.9, 0.999),
         rho: float = 0.2,
         adaptive: bool = False,
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
         hessian_power: float = 0.5,
-        lazy_hessian: int = 10,
-        n_samples: int = 1,
         rho_schedule: Shape = "constant",
         rho_end: float | None = None,
         hessian_power_schedule: Shape = "constant",
         hessian_power_end: float | None = None,
         schedule_steps: int | None = None,
-        compile: bool = False,
-        max_grad_norm: float | None = None,
-        seed: int = 0,
+        **shared: Any,
     ):
         check_values({"rho": rho})
-        if compile and hessian_power_schedule != "constant":
-            raise UserError("needs hessian_power_schedule constant: the power is part of the kernel", option="compile")
         self.rho = rho
         self.adaptive = adaptive
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "hessian_power": hessian_power,
-        }
-        super().__init__(
-            model_or_params,
-            defaults,
-            n_samples=n_samples,
-            lazy_hessian=lazy_hessian,
-            compile=compile,
-            max_grad_norm=max_grad_norm,
-            seed=seed,
-        )
+        super().__init__(model_or_params, {"hessian_power": hessian_power}, lr=lr, **shared)
+        if self.compile and hessian_power_schedule != "constant":
+            raise UserError("needs hessian_power_schedule constant: the power is part of the kernel", option="compile")
         self.rho_schedule = Schedule("rho", rho, rho_schedule, rho_end, schedule_steps)
         self.power_schedule = Schedule(
             "hessian_power", hessian_power, hessian_power_schedule, hessian_power_end, schedule_steps
         )
 
     def _step(self, closure: Closure) -> Tensor:
-        loss, params, grads = self._differentiate(closure)
-        with self._perturbed(params, self._moved(params, grads, self.rho)):
-            del grads  # as large as the parameters, and no longer needed
-            _, params, grads = self._evaluate(closure)
-        self._apply(params, grads)
+        here = self._differentiate(closure)
+        loss = here.loss
+        with self._perturbed(here.params, self._moved(here.params, here.grads, self.rho)):
+            del here  # gradients as large as the parameters, and no longer needed
+            there = self._evaluate(closure)
+        self._finish(there)
         return loss
 
     def _moved(self, params: list[Tensor], directions: list[Tensor], rho: float) -> list[Tensor]:
@@ -150,30 +129,8 @@ class MSassha(Sassha):
     scripts.
     """
 
-    def __init__(
-        self,
-        model_or_params: nn.Module | Iterable,
-        *,
-        lr: float = 0.15,
-        betas: list[float] = (0.9, 0.999),
-        rho: float = 0.3,
-        adaptive: bool = False,
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
-        hessian_power: float = 0.5,
-        lazy_hessian: int = 10,
-        n_samples: int = 1,
-        rho_schedule: Shape = "constant",
-        rho_end: float | None = None,
-        hessian_power_schedule: Shape = "constant",
-        hessian_power_end: float | None = None,
-        schedule_steps: int | None = None,
-        compile: bool = False,
-        max_grad_norm: float | None = None,
-        seed: int = 0,
-    ):
-        options = {k: v for k, v in locals().items() if k not in ("self", "model_or_params", "__class__")}
-        super().__init__(model_or_params, **options)
+    def __init__(self, model_or_params: nn.Module | Iterable, *, rho: float = 0.3, **shared: Any):
+        super().__init__(model_or_params, rho=rho, **shared)
 
     def _step(self, closure: Closure) -> Tensor:
         trainable = self._trainable()
@@ -181,8 +138,8 @@ class MSassha(Sassha):
         moving = [p for p in trainable if self.state.get(p)]
         values = self._moved(moving, [self.state[p]["exp_avg"] for p in moving], -self.rho) if moving else []
         with self._perturbed(moving, values):
-            _, params, grads = self._evaluate(closure)
-        self._apply(params, grads)
+            found = self._evaluate(closure)
+        self._finish(found)
         return loss
 
 

@@ -42,6 +42,10 @@ class SavedOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self._load_own(state_dict)
+
+    def _load_own(self, state_dict: dict[str, Any]) -> None:
+        """What torch's own loading leaves out or rounds."""
         self._restore_dtypes(state_dict)
         self.steps, self.young = state_dict["steps"], has_young(self.state.values())
         saved = state_dict["generator"]

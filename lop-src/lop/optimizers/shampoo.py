@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.base import ClosureOptimizer
+from lop.optimizers.evaluation import Pass
 from lop.optimizers.kfac_factors import fill_rows
 from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
 
 
 @optimizer("shampoo")
-class Shampoo(ClosureOptimizer):
+class Shampoo(ClosureOptimizer[Pass]):
     """m = momentum * m + G x_1 P_1 ... x_k P_k; p -= lr * m, with P_i = (H_i + epsilon I)^(-1/(2k)), k: tensor order.
 
     H_i: running average (precond_decay, from 0) of the gradient unfolded along dimension i, times its transpose; the
@@ -34,15 +35,14 @@ class Shampoo(ClosureOptimizer):
         update_freq: int = 50,
         precond_decay: float = 0.99,
         max_precond_dim: int = 1024,
-        max_grad_norm: float | None = None,
-        seed: int = 0,
+        **shared: Any,
     ):
         check_values({"update_freq": update_freq, "max_precond_dim": max_precond_dim, "precond_decay": precond_decay})
         self.update_freq = update_freq
         self.precond_decay = precond_decay
         self.max_precond_dim = max_precond_dim
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "epsilon": epsilon}
-        super().__init__(model_or_params, defaults, max_grad_norm=max_grad_norm, seed=seed)
+        super().__init__(model_or_params, defaults, **shared)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         grad_of = dict(zip(params, self._clipped(params, grads), strict=True))

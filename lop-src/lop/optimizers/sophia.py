@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lop.optimizers.base import Closure, Pass
+from lop.optimizers.base import Closure
 from lop.optimizers.curvature import CurvatureOptimizer
 from lop.optimizers.entry_age import EntryRule
+from lop.optimizers.evaluation import Pass
 from lop.optimizers.multi_tensor import Number, add_multiple, blocks, scale
 from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
@@ -33,31 +34,10 @@ class SophiaH(CurvatureOptimizer):
         *,
         lr: float = 0.003,
         betas: list[float] = (0.965, 0.99),
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
         clip_threshold: float = 1.0,
-        lazy_hessian: int = 10,
-        n_samples: int = 1,
-        compile: bool = False,
-        max_grad_norm: float | None = None,
-        seed: int = 0,
+        **shared: Any,
     ):
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "clip_threshold": clip_threshold,
-        }
-        super().__init__(
-            model_or_params,
-            defaults,
-            n_samples=n_samples,
-            lazy_hessian=lazy_hessian,
-            compile=compile,
-            max_grad_norm=max_grad_norm,
-            seed=seed,
-        )
+        super().__init__(model_or_params, {"clip_threshold": clip_threshold}, lr=lr, betas=betas, **shared)
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
         for p in params:
@@ -130,13 +110,13 @@ class SophiaG(SophiaH):
         outputs: list[Tensor] = []
         handle = self.model.register_forward_hook(lambda module, inputs, output: outputs.append(output))
         try:
-            loss, params, grads = self._differentiate(closure, retain_graph=True)
+            found = self._differentiate(closure, retain_graph=True)
         finally:
             handle.remove()
         if not outputs or outputs[-1].ndim != 2:
             raise UserError("closure must call the model, and its output must be (batch, classes) logits, for sophiag")
-        self._refresh(params, self._gauss_newton_bartlett(params, outputs[-1]))
-        return Pass(loss, params, grads)
+        self._refresh(found.params, self._gauss_newton_bartlett(found.params, outputs[-1]))
+        return found
 
     def _gauss_newton_bartlett(self, params: list[Tensor], logits: Tensor) -> list[Tensor]:
         estimates = [torch.zeros_like(p) for p in params]

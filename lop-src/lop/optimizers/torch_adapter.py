@@ -1,18 +1,20 @@
 """Gives every `torch.optim` class the closure protocol of this package."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lop.optimizers.base import Closure, ClosureOptimizer, Pass
+from lop.optimizers.base import Closure, parameters_of
 from lop.optimizers.entry_age import EntryRule
+from lop.optimizers.evaluation import Pass
 from lop.optimizers.options import check_values
 from lop.optimizers.saving import own_attributes
 from lop.optimizers.torch_state import TORCH_STATE, TorchState
+from lop.optimizers.wrapping import WrappingOptimizer
 from lop.utils.errors import UserError
 
 # Classes whose fused kernel does the same arithmetic in one pass over the memory, on the CPU and the GPU.
@@ -22,11 +24,16 @@ _FUSED = (torch.optim.Adam, torch.optim.AdamW)
 _SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
 
 
-class AdaptedOptimizer(ClosureOptimizer):
+class AdaptedOptimizer(WrappingOptimizer[Pass]):
     """A `torch.optim` optimizer (or one with the same interface) behind `step(closure)`, forward only.
 
     optimizer_class: e.g. `torch.optim.AdamW`. hyperparameters: its own, unchanged; Adam and AdamW use torch's fused
-    kernel unless `fused` or `foreach` is given. The wrapped optimizer is `base`.
+    kernel unless `fused` or `foreach` is given. shared: options of every optimizer. The wrapped optimizer is `base`.
+
+    What a new entry's state is, and how the age of an entry matters, is known of torch's classes (`torch_state.py`).
+    Of other libraries' (`pytorch_optimizer:<Class>`) it is a guess: state of the parameter's shape is taken for a
+    running average, which starts at 0 (or, of squares, at the mean of all entries); step counts, and state of other
+    shapes, stay as they are. So after `reset_entries` and `fade` these may not behave as their authors would have it.
     """
 
     def __init__(
@@ -34,36 +41,37 @@ class AdaptedOptimizer(ClosureOptimizer):
         model_or_params: nn.Module | Iterable,
         *,
         optimizer_class: type[Optimizer],
-        max_grad_norm: float | None = None,
-        seed: int = 0,
-        **hyperparameters: Any,
+        hyperparameters: dict[str, Any],
+        **shared: Any,
     ):
         self._of_torch = optimizer_class.__module__.partition(".")[0] == "torch"
         check_values(hyperparameters, foreign=not self._of_torch)
-        super().__init__(model_or_params, {}, max_grad_norm=max_grad_norm, seed=seed)
+        model = model_or_params if isinstance(model_or_params, nn.Module) else None
+        groups = Optimizer(parameters_of(model_or_params), {}).param_groups
+        for group in groups:
+            check_values(group, foreign=not self._of_torch)
+        super().__init__(self._built(optimizer_class, groups, hyperparameters), model, **shared)
+        self.single_pass = optimizer_class is not torch.optim.LBFGS
+
+    def _built(
+        self, optimizer_class: type[Optimizer], groups: list[dict[str, Any]], hyperparameters: dict[str, Any]
+    ) -> Optimizer:
         # None is torch's own default, which a config spells out
         chosen = any(hyperparameters.get(name) is not None for name in ("fused", "foreach"))
         if optimizer_class in _FUSED and not chosen and not hyperparameters.get("differentiable"):
-            hyperparameters["fused"] = all(p.is_floating_point() for g in self.param_groups for p in g["params"])
+            fused = all(p.is_floating_point() for group in groups for p in group["params"])
+            hyperparameters = hyperparameters | {"fused": fused}
         try:
-            self.base = optimizer_class(self.param_groups, **hyperparameters)
+            return optimizer_class(groups, **hyperparameters)
         except Exception as error:  # another library's may want anything, e.g. the net, or a package of their own
             if self._of_torch and not isinstance(error, ValueError | TypeError | RuntimeError):
                 raise
             raise UserError(f"{optimizer_class.__name__}: {_one_line(error)}") from error
-        self.single_pass = optimizer_class is not torch.optim.LBFGS
-        self._share()
-
-    def _share(self) -> None:
-        """Groups and state are those of the wrapped optimizer: schedulers and interventions see one object."""
-        self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        check_values(param_group, foreign=not self._of_torch)
-        if hasattr(self, "base"):
-            self.base.add_param_group(param_group)
-        else:
-            Optimizer.add_param_group(self, param_group)
+        if hasattr(self, "base"):  # what it was built from has been checked
+            check_values(param_group, foreign=not self._of_torch)
+        super().add_param_group(param_group)
 
     def _step(self, closure: Closure) -> Tensor:
         if not self.single_pass:
@@ -117,23 +125,20 @@ class AdaptedOptimizer(ClosureOptimizer):
 
     def _line_search(self, closure: Closure) -> Tensor:
         """L-BFGS evaluates several points in a step, by itself; the first one is where the parameters are."""
-        passes: list[Pass] = []
+        losses: list[Tensor] = []
+        with ExitStack() as gradients:
 
-        def evaluated() -> Tensor:
-            with torch.no_grad(), self._frozen_statistics() if passes else nullcontext():
-                for p in passes[-1].params if passes else ():
-                    p.grad = None
-                passes.append(self._evaluate(closure))
-                for p, g in zip(passes[-1].params, self._clipped(passes[-1].params, passes[-1].grads), strict=True):
-                    p.grad = g
-            return passes[-1].loss
+            def evaluated() -> Tensor:
+                gradients.close()  # those of the point before
+                with torch.no_grad(), self._frozen_statistics() if losses else nullcontext():
+                    found = self._evaluate(closure)
+                    clipped = self._clipped(found.params, found.grads)
+                gradients.enter_context(self._gradients_set(found.params, clipped))
+                losses.append(found.loss)
+                return found.loss
 
-        try:
             self.base.step(evaluated)
-        finally:
-            for p in passes[-1].params if passes else ():
-                p.grad = None
-        return passes[0].loss
+        return losses[0]
 
     def forget(self) -> None:
         super().forget()
@@ -171,21 +176,22 @@ class AdaptedOptimizer(ClosureOptimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.base.load_state_dict(state_dict)
-        self._share()
-        self._restore_dtypes(state_dict)
+        self._load_own(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_base_attributes": own_attributes(self.base)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({k: v for k, v in state.items() if k != "_base_attributes"})
-        vars(self.base).update(state.get("_base_attributes", {}))
+        state = dict(state)
+        attributes = state.pop("_base_attributes")
+        super().__setstate__(state)
+        vars(self.base).update(attributes)
 
 
 def _guessed(param: Tensor, state: dict[str, Any]) -> TorchState:
     """For optimizers of other libraries, which declare nothing: what has the parameter's shape is taken for a moment.
 
+    A guess: it need not be an average, nor start at 0, and there may be state per entry of other shapes.
     How a step depends on their step counts is not known, so squares become typical ones: with 0 the first hundreds of
     steps of a new entry would be several times too large.
     """

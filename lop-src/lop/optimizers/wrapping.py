@@ -1,0 +1,67 @@
+"""Optimizers around another one, `base`: schedulers, interventions and checkpoints see one object."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lop.optimizers.base import ClosureOptimizer, E
+
+
+class WrappingOptimizer(ClosureOptimizer[E]):
+    """Groups, state and defaults are those of `base`, any torch optimizer, added groups and loaded state included.
+
+    model: the net, where there is one. shared: options of every optimizer.
+    """
+
+    base: Optimizer
+
+    def __init__(self, base: Optimizer, model: nn.Module | None, **shared: Any):
+        super().__init__(base.param_groups, {}, **shared)
+        self.model = model
+        self.base = base
+        self._share()
+
+    def _share(self) -> None:
+        self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if hasattr(self, "base"):
+            self.base.add_param_group(param_group)
+        else:  # being built, from the base's groups
+            Optimizer.add_param_group(self, param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.base.load_state_dict(state_dict)
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._share()
+
+
+class DelegatingOptimizer(WrappingOptimizer[E]):
+    """Around an optimizer of this package, which does everything but the step itself: it forgets, resets entries,
+    fades, saves itself, and draws the probes."""
+
+    base: ClosureOptimizer
+
+    def __init__(self, base: ClosureOptimizer, **shared: Any):
+        super().__init__(base, base.model, **shared)
+
+    def _share(self) -> None:
+        super()._share()
+        self.generator, self.steps, self.young = self.base.generator, self.base.steps, self.base.young
+
+    def forget(self) -> None:
+        super().forget()
+        self.base.forget()
+
+    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
+        self.base.reset_entries(param, mask)
+
+    def fade(self, factor: float) -> None:
+        self.base.fade(factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.base.state_dict()
