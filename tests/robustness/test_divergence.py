@@ -115,7 +115,7 @@ def test_weights_that_the_loss_does_not_see(tmp_path, data_dir, monkeypatch):
 
     def spoil(self, x, y):
         result = learn(self, x, y)
-        unused = self._mask.nonzero().flatten()
+        unused = self.mask.nonzero().flatten()
         with torch.no_grad():
             self.net.output_layer().weight[unused[-1:]] = float("inf")
         return result

@@ -70,6 +70,7 @@ class Intervention:
     """
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
+    stackable = True  # False: it watches the net's own forward passes, which a stack of nets does not make
     host: Host
     state: ClassVar[State] = {}
     """The attributes that change during training, each with its kind."""

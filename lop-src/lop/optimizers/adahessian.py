@@ -60,8 +60,9 @@ class AdaHessian(CurvatureOptimizer):
                     self.state[p][name] = torch.zeros_like(p)
         for group, _, members, estimates in self._cohorts(params, diagonal):
             for p, d in zip(members, estimates, strict=True):
-                if group["spatial_averaging"] and d.ndim in (3, 4):
-                    d = d.abs_().mean(dim=tuple(range(2, d.ndim)), keepdim=True).expand_as(d)
+                first = 2 + self.stacked  # dimension of the kernel's positions
+                if group["spatial_averaging"] and d.ndim - first in (1, 2):
+                    d = d.abs_().mean(dim=tuple(range(first, d.ndim)), keepdim=True).expand_as(d)
                 torch.mul(d, d, out=self.state[p]["diagonal_sq"])
 
 

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lop.optimizers.entry_age import EntryRule, has_young, rejuvenate, young_entries
 from lop.optimizers.evaluation import Evaluation, Pass
-from lop.optimizers.multi_tensor import clip_by_global_norm, scratch_like
+from lop.optimizers.multi_tensor import Generators, clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.saving import SavedOptimizer
 from lop.optimizers.signature import full_signature
@@ -71,6 +71,13 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
 
     single_pass: bool = True
     """Whether a step is one `_evaluate` and one `_finish`, so that SAM can make the first at perturbed parameters."""
+
+    stackable: bool = False
+    """Whether, given stacked parameters (S, ...) and losses (S,), it does to each member what it does to a single net.
+    So whatever reduces over entries or draws asks whether it is `stacked`."""
+
+    member_generators: Sequence[torch.Generator] | None = None
+    """Of a stack of nets: each member's own generator, in order. None: a single net."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -127,6 +134,24 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
         """Update the parameters. `grads` must not be changed in place: autograd may share them."""
         raise NotImplementedError
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the parameters are of many nets, (S, ...), and the closure returns their losses (S,)."""
+        return self.member_generators is not None
+
+    def for_members(self, generators: Sequence[torch.Generator]) -> None:
+        """From now on the parameters are stacked; each member's probes come from a generator of its own."""
+        self.member_generators = generators
+
+    @property
+    def _probe_generators(self) -> Generators:
+        return self.generator if self.member_generators is None else self.member_generators
+
+    @property
+    def entry_names(self) -> tuple[str, ...]:
+        """Names of all that `state[param]` holds per entry."""
+        return (*self.moments, *self.entry_state)
+
     def _trainable(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
@@ -134,7 +159,7 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
         """The loss with its graph, checked."""
         with torch.enable_grad():
             loss = closure()
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
+        if not isinstance(loss, Tensor) or loss.numel() != len(self.member_generators or (None,)):
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
         if any(p.grad is not None for p in params):
@@ -158,13 +183,14 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
 
     @staticmethod
     def _gradients(loss: Tensor, inputs: Sequence, **options: bool) -> tuple[Tensor | None, ...]:
-        return torch.autograd.grad(loss, inputs, allow_unused=True, **options)
+        ones = torch.ones_like(loss) if loss.dim() else None  # of a stack: each member's gradient is of its own loss
+        return torch.autograd.grad(loss, inputs, ones, allow_unused=True, **options)
 
     def _clipped(self, params: Sequence[Tensor], grads: list[Tensor]) -> list[Tensor]:
         if self.max_grad_norm is None or not grads:
             return grads
         clipped = self._workspace(params)
-        clip_by_global_norm(grads, self.max_grad_norm, clipped)
+        clip_by_global_norm(grads, self.max_grad_norm, clipped, stacked=self.stacked)
         return clipped
 
     def _workspace(self, params: Sequence[Tensor]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from lop.optimizers.compiled import run_compiled
 from lop.optimizers.entry_age import Young
 from lop.optimizers.evaluation import Pass
 from lop.optimizers.multi_tensor import (
+    Generators,
     Number,
     Signs,
     Tensors,
@@ -31,7 +32,7 @@ from lop.utils.errors import UserError
 def hutchinson_diagonal(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
-    generator: torch.Generator,
+    generator: Generators,
     n_samples: int = 1,
     kept: dict[tuple, Signs] | None = None,
 ) -> list[Tensor]:
@@ -39,6 +40,7 @@ def hutchinson_diagonal(
 
     params, grads: parameters and their gradients, differentiable (`create_graph=True`). Returns tensors shaped like
     the parameters; zeros where the gradient does not depend on a parameter. Frees the graph of `grads`.
+    generator: one, or one for each member of stacked parameters (S, ...).
     kept: holds memory, that of the estimate included, for the next call.
     Raises UserError when no gradient depends on any parameter. Hutchinson (1990); Bekas et al. (2007).
     """
@@ -80,6 +82,8 @@ class CurvatureOptimizer(ClosureOptimizer[Pass]):
     torch.compile, compiled in the first step (half a minute or so); needs a C++ compiler.
     """
 
+    stackable = True
+
     def __init__(
         self,
         model_or_params: nn.Module | Iterable,
@@ -112,7 +116,7 @@ class CurvatureOptimizer(ClosureOptimizer[Pass]):
             return self._differentiate(closure)
         found = self._differentiate(closure, create_graph=True)
         kept = self._kept("probes")
-        diagonal = hutchinson_diagonal(found.params, found.grads, self.generator, self.n_samples, kept)
+        diagonal = hutchinson_diagonal(found.params, found.grads, self._probe_generators, self.n_samples, kept)
         self._refresh(found.params, diagonal)
         return Pass(found.loss, found.params, [g.detach() for g in found.grads])
 

@@ -1,7 +1,7 @@
 """Arithmetic over lists of parameter-shaped tensors: cache-sized blocks, norms, powers, random signs.
 
-Every reduction over the parameters lives here under a name, so that a stacked computation (many seeds at once) can
-replace it in one place.
+Tensors of a stack (many nets at once) have the members as their first dimension, (S, ...); what reduces or draws says
+what it does with them.
 """
 
 import math
@@ -61,16 +61,24 @@ def scratch_like(tensors: Tensors, kept: dict[tuple, Tensor]) -> list[Tensor]:
     return scratch
 
 
-def global_norm(tensors: Tensors) -> Tensor:
-    """Euclidean norm over all tensors together: a 0-d tensor on their device."""
+def global_norm(tensors: Tensors, *, stacked: bool = False) -> Tensor:
+    """Euclidean norm over all tensors together, on their device: () or, of a stack, (S,), each member's own."""
+    if stacked:
+        norms = [torch.linalg.vector_norm(t.reshape(len(t), -1), dim=1) for t in tensors]
+        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
-def clip_by_global_norm(tensors: Tensors, max_norm: float, out: Tensors) -> None:
+def spread(number: Tensor, like: Tensor) -> Tensor:
+    """A number, or one for each member (S,), shaped so that it multiplies a parameter or a stack's (S, ...)."""
+    return number.view(-1, *[1] * (like.dim() - 1)) if number.dim() else number
+
+
+def clip_by_global_norm(tensors: Tensors, max_norm: float, out: Tensors, *, stacked: bool = False) -> None:
     """out = tensors, scaled down together so that their global norm is at most `max_norm` (Pascanu 2013)."""
-    scale = (max_norm / (global_norm(tensors) + 1e-6)).clamp(max=1.0)
+    scale = (max_norm / (global_norm(tensors, stacked=stacked) + 1e-6)).clamp(max=1.0)
     for t, target in zip(tensors, out, strict=True):
-        torch.mul(t, scale, out=target)
+        torch.mul(t, spread(scale, t), out=target)
 
 
 def power(tensors: Tensors, exponent: float, out: Tensors) -> None:
@@ -174,34 +182,43 @@ class Signs:
     """Rademacher probes, in memory that every draw overwrites: independent -1/+1 with probability 1/2.
 
     One bit of randomness per entry, moved to where a float32 has its sign: far cheaper than one draw per entry.
+    members: of a stack, whose tensors have them as their first dimension; each draws what it would draw alone.
     """
 
-    def __init__(self, like: Tensors, device: torch.device):
-        sizes = [t.numel() for t in like]
-        self._words = torch.empty((sum(sizes) + 63) // 64, dtype=torch.int64, device=device)
-        self._signs = torch.empty(2 * len(self._words), 32, dtype=torch.float32, device=device)
+    def __init__(self, like: Tensors, device: torch.device, members: int = 1):
+        sizes = [t.numel() // members for t in like]
+        self._words = torch.empty(members, (sum(sizes) + 63) // 64, dtype=torch.int64, device=device)
+        self._rows = list(self._words)
+        self._signs = torch.empty(*self._words.view(torch.int32).shape, 32, dtype=torch.float32, device=device)
         self._shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
-        parts = self._signs.view(-1)[: sum(sizes)].split(sizes)
+        parts = self._signs.view(members, -1)[:, : sum(sizes)].split(sizes, 1)
         self._parts = [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
-    def draw(self, generator: torch.Generator) -> list[Tensor]:
-        """float32 tensors shaped like those given to the constructor."""
-        self._words.random_(-(2**63), None, generator=generator)
-        words = self._words.view(torch.int32).unsqueeze(1)
+    def draw(self, *generators: torch.Generator) -> list[Tensor]:
+        """float32 tensors shaped like those given to the constructor. generators: one for each member."""
+        for row, generator in zip(self._rows, generators, strict=True):
+            row.random_(-(2**63), None, generator=generator)
+        words = self._words.view(torch.int32).unsqueeze(2)
         torch.bitwise_left_shift(words, self._shifts, out=self._signs.view(torch.int32))
         torch.copysign(self._signs.new_ones(()), self._signs, out=self._signs)
         return list(self._parts)
 
 
-def random_signs(like: Tensors, generator: torch.Generator, kept: dict[tuple, Signs] | None = None) -> list[Tensor]:
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One, or one for each member of a stack."""
+
+
+def random_signs(like: Tensors, generator: Generators, kept: dict[tuple, Signs] | None = None) -> list[Tensor]:
     """`Signs` shaped and typed like the given tensors. kept: holds their memory for the next call."""
+    generators = [generator] if isinstance(generator, torch.Generator) else generator
+    device = generators[0].device
     shapes = tuple(t.shape for t in like)
     signs = (kept or {}).get(shapes)
     if signs is None:
-        signs = Signs(like, generator.device)
+        signs = Signs(like, device, len(generators))
         if kept is not None:
             kept[shapes] = signs
-    drawn = signs.draw(generator)
-    if all(t.dtype == torch.float32 and t.device == generator.device for t in like):
+    drawn = signs.draw(*generators)
+    if all(t.dtype == torch.float32 and t.device == device for t in like):
         return drawn
     return [part.to(device=t.device, dtype=t.dtype) for part, t in zip(drawn, like, strict=True)]

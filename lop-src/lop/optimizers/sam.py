@@ -55,12 +55,11 @@ class SAM(DelegatingOptimizer[Evaluation]):
         here = self._differentiate(closure)
         loss = here.loss
         moved = self._workspace(here.params)
-        perturb(here.params, here.grads, self.rho, moved, scales=self._scales(here.params))
+        perturb(here.params, here.grads, self.rho, moved, scales=self._scales(here.params), stacked=self.stacked)
         with self._perturbed(here.params, moved):
             del here  # gradients as large as the parameters, and no longer needed
             there = self.base._evaluate(closure)
         self.base._finish(there)
-        self.base.steps += 1
         return loss
 
     def _scales(self, params: list[Tensor]) -> list[Tensor | None] | None:
@@ -88,4 +87,4 @@ class ASAM(SAM):
         weights = self._kept("weights")
         if not weights and self.model is not None:
             weights.update((p, "weight" in name.rpartition(".")[2]) for name, p in self.model.named_parameters())
-        return [p.abs().add_(self.eta) if weights.get(p, p.ndim > 1) else None for p in params]
+        return [p.abs().add_(self.eta) if weights.get(p, p.ndim > 1 + self.stacked) else None for p in params]

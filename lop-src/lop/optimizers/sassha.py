@@ -73,7 +73,7 @@ class Sassha(CurvatureOptimizer):
     def _moved(self, params: list[Tensor], directions: list[Tensor], rho: float) -> list[Tensor]:
         moved = self._workspace(params)
         scales = [p.abs() for p in params] if self.adaptive else None
-        perturb(params, directions, rho * self.rho_schedule(self.steps), moved, scales=scales)
+        perturb(params, directions, rho * self.rho_schedule(self.steps), moved, scales=scales, stacked=self.stacked)
         return moved
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:

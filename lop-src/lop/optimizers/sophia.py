@@ -113,25 +113,35 @@ class SophiaG(SophiaH):
             found = self._differentiate(closure, retain_graph=True)
         finally:
             handle.remove()
-        if not outputs or outputs[-1].ndim != 2:
+        if not outputs or outputs[-1].ndim != 2 + self.stacked:
             raise UserError("closure must call the model, and its output must be (batch, classes) logits, for sophiag")
         self._refresh(found.params, self._gauss_newton_bartlett(found.params, outputs[-1]))
         return found
 
     def _gauss_newton_bartlett(self, params: list[Tensor], logits: Tensor) -> list[Tensor]:
-        estimates = [torch.zeros_like(p) for p in params]
-        probabilities = logits.detach().softmax(dim=1)
+        """logits: (batch, classes), of a stack (S, batch, classes)."""
+        estimates, batch = [torch.zeros_like(p) for p in params], logits.shape[-2]
+        probabilities = logits.detach().softmax(dim=-1)
         # a diverged net has no probabilities: any label will do, the gradient is NaN as it should be
         probabilities = torch.where(probabilities.isfinite(), probabilities, 1.0)
         for sample in range(self.n_samples):
-            labels = torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1)
+            labels = self._drawn(probabilities)
             with torch.enable_grad():
-                loss = cross_entropy(logits, labels)
+                loss = cross_entropy(logits.flatten(0, -2), labels)
+                if self.stacked:  # the sum of the members' means
+                    loss = loss * len(logits)
             grads = torch.autograd.grad(
                 loss, params, retain_graph=sample + 1 < self.n_samples, allow_unused=True, materialize_grads=True
             )
-            torch._foreach_addcmul_(estimates, grads, grads, value=len(logits) / self.n_samples)
+            torch._foreach_addcmul_(estimates, grads, grads, value=batch / self.n_samples)
         return estimates
+
+    def _drawn(self, probabilities: Tensor) -> Tensor:
+        """A label for every row."""
+        if self.member_generators is None:
+            return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1)
+        pairs = zip(probabilities, self.member_generators, strict=True)
+        return torch.cat([torch.multinomial(rows, 1, generator=own).squeeze(1) for rows, own in pairs])
 
 
 def _update(

@@ -163,6 +163,14 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
         return {name: state[name].mean() if name in kind.typical else 0.0 for name in present} | starts
 
     @property
+    def stackable(self) -> bool:
+        return self._kind is not None and self._kind.elementwise
+
+    @property
+    def entry_names(self) -> tuple[str, ...]:
+        return (*self._kind.moments, *self._kind.starts) if self._kind else ()
+
+    @property
     def _kind(self) -> TorchState | None:
         """None: of another library, which says nothing of its state."""
         return TORCH_STATE.get(type(self.base))

@@ -13,13 +13,15 @@ from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
 
 class TorchState(NamedTuple):
     """moments: per-entry running averages, which start at 0. starts: what starts elsewhere, or is no average: the
-    option of the group it starts at, or a number. typical: those that become the mean of all entries.
+    option of the group it starts at, or a number. typical: those that become the mean of all entries. elementwise: no
+    entry's step depends on another's.
     rule(group): how the age of an entry matters; None: not at all."""
 
     moments: tuple[str, ...] = ()
     starts: Mapping[str, str | float] = {}
     typical: tuple[str, ...] = ()
     rule: Callable[[dict[str, Any]], EntryRule | None] = lambda group: None
+    elementwise: bool = True
 
 
 def _adam_horizon(betas: tuple[float, float], *rest: Any) -> int:
@@ -151,7 +153,7 @@ TORCH_STATE: dict[type[optim.Optimizer], TorchState] = {
     optim.SGD: TorchState(_MOMENTUM, rule=lambda group: SGD if group["momentum"] and group["dampening"] else None),
 }
 if hasattr(optim, "Muon"):
-    TORCH_STATE[optim.Muon] = TorchState(_MOMENTUM)
+    TORCH_STATE[optim.Muon] = TorchState(_MOMENTUM, elementwise=False)
 if hasattr(optim, "Adafactor"):
     # its averages of matrices are of rows and columns, and its steps depend on all entries together
-    TORCH_STATE[optim.Adafactor] = TorchState(("variance",), typical=("variance",))
+    TORCH_STATE[optim.Adafactor] = TorchState(("variance",), typical=("variance",), elementwise=False)

@@ -1,7 +1,9 @@
 """Optimizers around another one, `base`: schedulers, interventions and checkpoints see one object."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -51,7 +53,37 @@ class DelegatingOptimizer(WrappingOptimizer[E]):
 
     def _share(self) -> None:
         super()._share()
-        self.generator, self.steps, self.young = self.base.generator, self.base.steps, self.base.young
+        self.generator = self.base.generator
+
+    @property
+    def steps(self) -> int:
+        return self.base.steps
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        if "base" in vars(self):  # else it is being built, and the base has just been
+            self.base.steps = value
+
+    @property
+    def young(self) -> bool:
+        return self.base.young
+
+    @young.setter
+    def young(self, value: bool) -> None:
+        if "base" in vars(self):
+            self.base.young = value
+
+    @property
+    def stackable(self) -> bool:
+        return self.base.stackable
+
+    @property
+    def entry_names(self) -> tuple[str, ...]:
+        return self.base.entry_names
+
+    def for_members(self, generators: Sequence[torch.Generator]) -> None:
+        super().for_members(generators)
+        self.base.for_members(generators)
 
     def forget(self) -> None:
         super().forget()

@@ -54,12 +54,12 @@ class Learner:
         self.task: Task | None = None
         self.alone = True  # False for one of several: what its first step does to it is then recorded, no error
         self._has_learned = False  # in this process; over all of a run the optimizer counts, until it forgets
-        self._mask: Tensor | None = None
+        self.mask: Tensor | None = None
         self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
-        self._penalties = self._overriding("penalty")
+        self.penalties = self._overriding("penalty")
         self._after_step = self._overriding("after_step")
-        self._needs_features = any(i.needs_features for i in self.interventions)
-        self._recorder = FeatureRecorder(self.hidden_layers) if self._needs_features else None
+        self.needs_features = any(i.needs_features for i in self.interventions)
+        self._recorder = FeatureRecorder(self.hidden_layers) if self.needs_features else None
         for intervention in self.interventions:
             intervention.attach(self)
             intervention.restart()
@@ -84,10 +84,7 @@ class Learner:
 
     def learn(self, x: Tensor, y: Tensor) -> StepResult:
         """One update on the batch (x, y). Raises UserError when a single run's very first one ruins finite weights."""
-        is_start = (
-            self.alone and not self._has_learned and self.optimizer.steps == 0 and all_finite(self.net.parameters())
-        )
-        self._has_learned = True
+        is_start = self.about_to_start()
         first: list[StepResult] = []
 
         def closure() -> Tensor:
@@ -98,20 +95,30 @@ class Learner:
                 logits = self._forward_recorded(x)
                 loss = self._loss_function(logits, y)
                 first.append(StepResult(loss.detach(), logits.detach()))
-            for intervention in self._penalties:
+            for intervention in self.penalties:
                 penalty = intervention.penalty()
                 if penalty is not None:
                     loss = loss + penalty
             return loss
 
         self.optimizer.step(closure)
-        if self._after_step:
-            features = self._recorder.features if self._recorder else []
-            for intervention in self._after_step:
-                intervention.after_step(features)
+        self.after_step(self._recorder.features if self._recorder else [])
         if is_start:
             self.require_finite_start(first[0].loss)
         return first[0]
+
+    def about_to_start(self) -> bool:
+        """Whether the update about to be made is a single run's very first one, of finite weights."""
+        new = self.alone and not self._has_learned and self.optimizer.steps == 0
+        is_start = new and bool(all_finite(self.net.parameters()))
+        self._has_learned = True
+        return is_start
+
+    def after_step(self, features: Sequence[Tensor]) -> None:
+        """What the interventions do after an update. features: the hidden activations of its first forward pass, or
+        none when no intervention needs them."""
+        for intervention in self._after_step:
+            intervention.after_step(features)
 
     def require_finite_start(self, loss: Tensor) -> None:
         """A net that diverges later is data; a first update that cannot be made is a mistake in the options."""
@@ -134,7 +141,7 @@ class Learner:
         return self.task.reference(size)
 
     def _masked(self, logits: Tensor) -> Tensor:
-        return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
+        return logits if self.mask is None else logits.masked_fill(self.mask, float("-inf"))
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._masked(self.net(x))
@@ -176,10 +183,10 @@ class Learner:
 
     def set_task(self, task: Task) -> None:
         """Mask the outputs that the task does not use. `start_task` does it; a resume in mid-task calls it alone."""
-        self.task, self._mask = task, None
+        self.task, self.mask = task, None
         if task.active is not None:
-            self._mask = torch.ones(self.net.output_layer().weight.shape[0], dtype=torch.bool, device=self.device)
-            self._mask[task.active] = False
+            self.mask = torch.ones(self.net.output_layer().weight.shape[0], dtype=torch.bool, device=self.device)
+            self.mask[task.active] = False
 
     def start_task(self, task: Task) -> None:
         self.set_task(task)
@@ -192,8 +199,8 @@ class Learner:
         of 0 wore their moments off, but not their bias corrections."""
         head = self.net.output_layer()
         unused = torch.zeros(len(head.weight), dtype=torch.bool, device=self.device)
-        if self._mask is not None:
-            unused |= self._mask
+        if self.mask is not None:
+            unused |= self.mask
         before, self._unused = self._unused, unused
         if before is not None and (renewed := before & ~unused).any():
             for p in head.parameters():

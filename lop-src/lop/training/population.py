@@ -1,57 +1,30 @@
-"""Learners that are trained side by side: at every step each learns from a batch of its own."""
+"""How learners are trained side by side: one after the other, or as one computation where that is faster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from lop.data.stream import Batch, Task
+from torch import nn
+
 from lop.training.learner import Learner
+from lop.training.looped import Population
+from lop.training.stacked import StackedPopulation, stackable
 
-
-class Population:
-    """One learner after the other. A single run is a population of one.
-
-    Whatever trains several learners as one computation has these methods, gives the same results within rounding, and
-    keeps `learners` up to date: what is done between two steps (diagnostics, checkpoints) is done to them one by one.
-    """
-
-    def __init__(self, learners: Sequence[Learner]):
-        self.learners = list(learners)
-
-    def learn(self, batches: Sequence[Batch]) -> list[Any]:
-        """One update of every learner on its batch; what `Learner.learn` returns, of each."""
-        return [learner.learn(x, y) for learner, (x, y) in zip(self.learners, batches, strict=True)]
-
-    def remove(self, index: int) -> None:
-        """This learner is trained no further."""
-        del self.learners[index]
-
-    def set_task(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.set_task(task)
-
-    def start_task(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.start_task(task)
-
-    def start_epoch(self, tasks: Sequence[Task], epoch: int) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.start_epoch(task, epoch)
-
-    def end_epoch(self, tasks: Sequence[Task], epoch: int) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.end_epoch(task, epoch)
-
-    def hand_in(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.hand_in(task)
-
-    def end_task(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.end_task(task)
+__all__ = ["Population", "make_population"]
 
 
 def make_population(learners: Sequence[Learner]) -> Population:
-    """Whatever trains these learners fastest."""
+    """Whatever trains these learners fastest; the results are the same within rounding.
+
+    Measured: in a small net most of a step's time goes into Python and, on a GPU, into launches, which a stack pays
+    once for all its members. A convolution on the CPU has nothing to save: 16 members as one take 1.06 to 1.35 times
+    as long as one after the other.
+    """
+    if len(learners) > 1 and all(stackable(learner) and _pays(learner) for learner in learners):
+        return StackedPopulation(learners)
     return Population(learners)
+
+
+def _pays(learner: Learner) -> bool:
+    convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in learner.net.modules())
+    return learner.device.type != "cpu" or not convolves

@@ -1,0 +1,184 @@
+"""Learners that are trained side by side as one computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lop.data.stream import Batch, Task
+from lop.nets.stack import Stack, shape_of
+from lop.optimizers.stacking import OptimizerStack, settings
+from lop.training.learner import Learner, StepResult
+from lop.training.looped import Population
+from lop.training.stacked_penalty import stacked_penalty
+
+
+def _cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return losses.view(y.shape).mean(1)
+
+
+def _squared_errors(outputs: Tensor, y: Tensor) -> Tensor:
+    return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1)
+
+
+# (S, batch, outputs), targets (S, batch, ...) -> each member's mean loss (S,)
+LOSSES = {"cross_entropy": _cross_entropies, "mse": _squared_errors}
+
+
+def stackable(learner: Learner) -> bool:
+    """Whether it can be a member of a stack: its update is `Learner`'s own, and its optimizer knows members."""
+    own = type(learner).learn is Learner.learn and learner.loss in LOSSES
+    return own and learner.optimizer.stackable and all(i.stackable for i in learner.interventions)
+
+
+class StackedPopulation(Population):
+    """Learners whose nets, optimizers' settings and step counts are equal are one computation, a `Block`.
+
+    Members of a block differ in seed and data, and in the options of their interventions. Members with other options of
+    the optimizer are a block of their own; so is one that has started anew, whose steps are counted from then, and one
+    whose optimizer corrects for entries reset a while ago, as long as it does. Who is
+    alone in a block, or can't be stacked, is trained alone. Between two steps all learners are ordinary ones that may
+    be changed in place, forget, or be loaded: the blocks are arranged anew where that is needed.
+    """
+
+    def __init__(self, learners: Sequence[Learner]):
+        super().__init__(learners)
+        self.blocks: list[Block] = []
+        self._alone: list[Learner] | None = None  # None: not arranged yet
+        self._waiting: list[Learner] = []  # alone as long as their optimizers correct for entries reset a while ago
+
+    def learn(self, batches: Sequence[Batch]) -> list[Any]:
+        waited = any(not learner.optimizer.young for learner in self._waiting)
+        if self._alone is None or waited or not all(block.intact for block in self.blocks):
+            self._arrange()
+        batch_of = dict(zip(self.learners, batches, strict=True))
+        results = {learner: learner.learn(*batch_of[learner]) for learner in self._alone}
+        for block in self.blocks:
+            learned = block.learn([batch_of[learner] for learner in block.learners])
+            results |= dict(zip(block.learners, learned, strict=True))
+        return [results[learner] for learner in self.learners]
+
+    def remove(self, index: int) -> None:
+        learner = self.learners[index]
+        super().remove(index)
+        for block in self.blocks:
+            if learner in block.learners:
+                block.release(learner)
+        self._alone = None
+
+    def start_task(self, tasks: Sequence[Task]) -> None:
+        super().start_task(tasks)
+        self._alone = None  # what was done between the tasks may have made learners equal
+
+    def _arrange(self) -> None:
+        """Blocks of those that belong together. A block that is as it should be stays."""
+        kinds: list[tuple[Any, list[Learner]]] = []
+        for learner in self.learners:
+            kind = _kind(learner)
+            for known, members in kinds:
+                if kind is not None and known == kind:
+                    members.append(learner)
+                    break
+            else:
+                kinds.append((kind, [learner]))
+        groups = [members for _, members in kinds if len(members) > 1]
+        kept = [block for block in self.blocks if block.intact and block.learners in groups]
+        self._alone = [members[0] for _, members in kinds if len(members) == 1]
+        self._waiting = [learner for learner in self._alone if stackable(learner) and learner.optimizer.young]
+        for block in self.blocks:
+            if block not in kept:
+                for learner in self._alone:
+                    if learner in block.learners:
+                        block.release(learner)
+        known = [block.learners for block in kept]
+        self.blocks = kept + [Block(members) for members in groups if members not in known]
+
+
+def _kind(learner: Learner) -> tuple | None:
+    """Equal for learners that can be in one block. None: it can't be in any."""
+    if not stackable(learner) or learner.optimizer.young:
+        return None
+    params = list(learner.net.parameters())
+    if any(p not in set(params) for group in learner.optimizer.param_groups for p in group["params"]):
+        return None
+    return learner.loss, shape_of(learner.net), settings(learner.optimizer, params)
+
+
+class Block:
+    """Learners that make their steps as one."""
+
+    def __init__(self, learners: Sequence[Learner]):
+        self.learners = list(learners)
+        self.stack = Stack([learner.net for learner in learners])
+        self.params = list(self.stack.net.parameters())
+        self._owners = [self.stack.owners(p) for p in self.params]
+        self.optimizers = OptimizerStack([own.optimizer for own in learners], self.params, self._owners, self.stack)
+        self._losses = LOSSES[self.learners[0].loss]
+        self._needs_features = any(learner.needs_features for learner in learners)
+        self._masks: list[Tensor | None] = []
+        self._mask: Tensor | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether the learners can still be trained as one."""
+        return self.optimizers.intact
+
+    def release(self, learner: Learner) -> None:
+        """This learner gets memory of its own. The block is used no more."""
+        index = self.learners.index(learner)
+        self.stack.release(index)
+        self.optimizers.release(index)
+
+    def learn(self, batches: Sequence[Batch]) -> list[StepResult]:
+        """One update of each learner on its batch; what `Learner.learn` does."""
+        starting = [learner.about_to_start() for learner in self.learners]
+        x, y = torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
+        first: list[tuple[Tensor, Tensor]] = []
+
+        def closure() -> Tensor:
+            self.stack.recording = self._needs_features and not first
+            logits = self._masked(self.stack(x))
+            losses = self._losses(logits, y)
+            if not first:
+                first.append((losses.detach(), logits.detach()))
+            penalties = self._penalties()
+            return losses if penalties is None else losses + penalties
+
+        self.optimizers.step(closure)
+        self.stack.follow()
+        features = [layer.unbind() for layer in self.stack.features]
+        for i, learner in enumerate(self.learners):
+            learner.after_step([layer[i] for layer in features] if learner.needs_features else [])
+        losses, logits = first[0]
+        results = [StepResult(*pair) for pair in zip(losses.unbind(), logits.unbind(), strict=True)]
+        for learner, result, starts in zip(self.learners, results, starting, strict=True):
+            if starts:
+                learner.require_finite_start(result.loss)
+        return results
+
+    def _penalties(self) -> Tensor | None:
+        if not any(learner.penalties for learner in self.learners):
+            return None
+        self.stack.follow()
+        return stacked_penalty(lambda: [_penalty(learner) for learner in self.learners], self._owners, self.params)
+
+    def _masked(self, logits: Tensor) -> Tensor:
+        masks = [learner.mask for learner in self.learners]
+        if len(masks) != len(self._masks) or any(a is not b for a, b in zip(masks, self._masks, strict=True)):
+            self._masks = masks
+            none = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+            rows = [none if mask is None else mask for mask in masks]
+            self._mask = torch.stack(rows).unsqueeze(1) if any(mask is not None for mask in masks) else None
+        return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
+
+
+def _penalty(learner: Learner) -> Tensor | None:
+    """All of them together."""
+    values = [intervention.penalty() for intervention in learner.penalties]
+    given = [value for value in values if value is not None]
+    return sum(given[1:], start=given[0]) if given else None
