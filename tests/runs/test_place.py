@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lop.config import Config, validate
-from lop.runs import RunFolder
+from lop.runs import SCHEMA, RunFolder
 from lop.utils.errors import UserError
 
 
@@ -78,14 +78,14 @@ def test_a_folder_with_foreign_files_only_is_never_ours_and_an_empty_one_is(tmp_
         assert (folder.path / "old-1" / "config.json").exists()
 
 
-def test_a_folder_of_the_version_before_is_ours(tmp_path):
+def test_a_folder_without_a_mark_is_ours_by_its_config_and_status(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     config = make_config(tmp_path, "mine")
     (folder / "config.json").write_text(config.model_dump_json())
     with pytest.raises(UserError, match="not a run's"), RunFolder(config):
         pass
-    (folder / "status.json").write_text(json.dumps({"schema": 1, "state": "finished"}))
+    (folder / "status.json").write_text(json.dumps({"schema": SCHEMA, "state": "finished"}))
     with RunFolder(config) as opened:
         assert opened.status()["state"] == "finished"
 
