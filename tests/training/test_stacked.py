@@ -367,9 +367,14 @@ def test_sam_is_as_stackable_as_its_base():
 
 
 def test_the_choice():
-    assert isinstance(make_population([make_learner(s) for s in SEEDS]), StackedPopulation)
-    convolves = [make_learner(s, net="convnet") for s in SEEDS]
-    for others in ([make_learner(0)], [make_learner(s, "kfac") for s in SEEDS], convolves):
+    rates = [0.1] * 6 + [0.2] * 2
+    mixed = make_population([make_learner(s, lr=lr) for s, lr in enumerate(rates)])
+    train(mixed, seeds=range(8), tasks=(0,))
+    assert [[own.seed for own in block.learners] for block in mixed.blocks] == [[0, 1, 2, 3, 4, 5]]
+    many = range(8)
+    convolves = [make_learner(s, net="convnet") for s in many]
+    few = [make_learner(s) for s in SEEDS]
+    for others in ([], few, [make_learner(s, "kfac") for s in many], convolves):
         assert type(make_population(others)) is Population
 
 

@@ -13,6 +13,11 @@ from lop.training.stacked import StackedPopulation, stackable
 __all__ = ["Population", "make_population"]
 
 
+SMALLEST_STACK = {"cpu": 6}
+"""Of how many members on a kind of device; elsewhere two. Vectorising costs about half a millisecond a step, which two
+to four members of a small net do not save on the CPU (`benchmarks/population.py`)."""
+
+
 def make_population(learners: Sequence[Learner]) -> Population:
     """Whatever trains these learners fastest; the results are the same within rounding.
 
@@ -20,8 +25,9 @@ def make_population(learners: Sequence[Learner]) -> Population:
     once for all its members. A convolution on the CPU has nothing to save: 16 members as one take 1.06 to 1.35 times
     as long as one after the other.
     """
-    if len(learners) > 1 and all(stackable(learner) and _pays(learner) for learner in learners):
-        return StackedPopulation(learners)
+    smallest = SMALLEST_STACK.get(learners[0].device.type, 2) if learners else 2
+    if len(learners) >= smallest and all(stackable(learner) and _pays(learner) for learner in learners):
+        return StackedPopulation(learners, smallest=smallest)
     return Population(learners)
 
 

@@ -46,8 +46,10 @@ class StackedPopulation(Population):
     be changed in place, forget, or be loaded: the blocks are arranged anew where that is needed.
     """
 
-    def __init__(self, learners: Sequence[Learner]):
+    def __init__(self, learners: Sequence[Learner], *, smallest: int = 2):
+        """smallest: fewer learners than this are no block, they are trained alone."""
         super().__init__(learners)
+        self.smallest = smallest
         self.blocks: list[Block] = []
         self._alone: list[Learner] | None = None  # None: not arranged yet
         self._waiting: list[Learner] = []  # alone as long as their optimizers correct for entries reset a while ago
@@ -86,9 +88,9 @@ class StackedPopulation(Population):
                     break
             else:
                 kinds.append((kind, [learner]))
-        groups = [members for _, members in kinds if len(members) > 1]
+        groups = [members for _, members in kinds if len(members) >= self.smallest]
         kept = [block for block in self.blocks if block.intact and block.learners in groups]
-        self._alone = [members[0] for _, members in kinds if len(members) == 1]
+        self._alone = [learner for _, members in kinds if len(members) < self.smallest for learner in members]
         self._waiting = [learner for learner in self._alone if stackable(learner) and learner.optimizer.young]
         for block in self.blocks:
             if block not in kept:
