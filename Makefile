@@ -1,6 +1,6 @@
 # make run       environment, then the notebook with its defaults -> out.ipynb
 # make test      environment, then the whole test suite, a process per core; COVERAGE=1: and the lines that no test ran
-# make lint      style and imports
+# make lint      style, imports and static types
 # make notebooks bring every .py and its .ipynb into step
 # make packages  the offline wheel bundle -> lop-packages/wheels
 # make kaggle USER=name   kernel and data sets, ready for the kaggle command -> build/kaggle
@@ -25,6 +25,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	ruff check .
 	ruff format --check .
+	mypy
 
 notebooks: $(STAMP)
 	jupytext --sync $(NOTEBOOKS)

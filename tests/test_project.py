@@ -14,6 +14,7 @@ import yaml
 import lop
 
 ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "lop-src").rglob("*.py"))
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 IMPORT_NAMES = {"scikit-learn": "sklearn", "pillow": "PIL", "PyYAML": "yaml", "ipython": "IPython"}
 NOT_IMPORTED = {"ipykernel"}  # papermill starts it
@@ -79,6 +80,18 @@ def test_make_test_prints_what_no_test_ran_on_request():
         pytest.skip("no make here")
     assert "--cov" not in commands()
     assert "pytest -n auto --cov=lop --cov-report=term" in commands("COVERAGE=1")
+
+
+def test_lint_checks_the_types_of_every_module():
+    commands = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1]
+    assert [line.split()[0] for line in commands.splitlines()] == ["ruff", "ruff", "mypy"]
+    settings = PROJECT.partition("[tool.mypy]")[2]
+    assert 'packages = ["lop"]' in settings
+    assert "ignore_errors" not in settings
+    lines = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines()]
+    ignored = [line for line in lines if "type: ignore" in line]
+    assert len(ignored) < 5
+    assert [line for line in ignored if not re.search(r"# type: ignore\[[\w-]+\]  # \w", line)] == []
 
 
 @pytest.fixture(scope="module")

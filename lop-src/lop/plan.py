@@ -37,7 +37,7 @@ def make_config(
     *,
     benchmark: str | None = None,
     optimizer: str | None = None,
-    algos: list[str | dict[str, Any]] | None = None,
+    algos: Sequence[str | dict[str, Any]] | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> Config:
     """A checked config: a file's content, then the parts given by name, then overrides by dotted path.
@@ -69,7 +69,7 @@ def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
         for stem in (f"secondorder_{optimizer}", optimizer, f"{optimizer}_nosdp", known.plain, "bp"):
             for path in (known.configs / f"{stem}{suffix}" for suffix in (".json", ".yml")):
                 section = read_file(path)["optimizer"] if path.exists() else None
-                if _name(section) == optimizer:
+                if section is not None and _name(section) == optimizer:
                     return section
     return {"name": optimizer}
 

@@ -63,7 +63,8 @@ def run_population(
     for config in configs:
         if config.run.seeds is not None:
             raise UserError("several seeds: give run_population lop.members(config)", option="run.seeds", joint=": ")
-    reason, states = None, {}
+    reason: str | None = None
+    states: dict[Path, str] = {}
     with contextlib.ExitStack() as opened, kept_threads(), sharing_images():
         folders = _open(configs, opened)
         todo = [folder for folder in folders if not folder.has_ended()]
@@ -123,7 +124,8 @@ def groups(folders: Sequence[RunFolder]) -> Iterator[tuple[list[RunFolder], str]
 
 def _side_by_side(folders: Sequence[RunFolder], places: dict[Path, Place]) -> list[list[RunFolder]]:
     """By place, and back by one checkpoint where that is another's: a kill in the middle of a save parts them."""
-    first, found = min(places[folder.path] for folder in folders), {}
+    first = min(places[folder.path] for folder in folders)
+    found: dict[Place, list[RunFolder]] = {}
     for folder in folders:
         if places[folder.path] > first and folder.earlier_place() == first:
             folder.go_back()
@@ -143,7 +145,7 @@ def make_loop(
     folders: Sequence[RunFolder], stop: StopRequest, progress: Progress | None = None, summaries: bool = True
 ) -> Loop:
     """Everything that trains these runs side by side, where their checkpoints say. summaries: of the first one."""
-    members = []
+    members: list[Member] = []
     for folder in folders:
         parts = build(folder.config)
         parts.learner.alone = len(folders) == 1

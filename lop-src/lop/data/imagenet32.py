@@ -84,7 +84,7 @@ def load_imagenet32(found: Found) -> Splits:
     return in_memory(imagenet32_classes(found))
 
 
-def in_memory(classes: ClassFiles) -> Splits:
+def in_memory(classes: ClassFiles) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A folder of class files as the splits of one data set."""
     images: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     for class_id in range(classes.num_classes):

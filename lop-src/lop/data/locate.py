@@ -43,10 +43,17 @@ def folders_with(roots: list[Path], names: Collection[str]) -> list[Path]:
 class Named(Protocol):
     """What `best_folder` sees of a data set's record."""
 
-    name: str
-    files: Mapping[str, str | None]
-    words: tuple[str, ...]
-    common_names: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def files(self) -> Mapping[str, str | None]: ...
+
+    @property
+    def words(self) -> tuple[str, ...]: ...
+
+    @property
+    def common_names(self) -> bool: ...
 
 
 def best_folder(

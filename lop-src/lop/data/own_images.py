@@ -20,8 +20,8 @@ def load_own_images(path: Path) -> ImageData:
     if NPY_FILES[0] in present:
         return read_npy_folder(name, path)
     if (classes := find_class_files(path)) is not None:
-        splits = (as_split(*split, Path(classes.source)) for split in in_memory(classes).values())
-        return image_data(name, *splits, classes.source)
+        train, test = (as_split(*split, Path(classes.source)) for split in in_memory(classes).values())
+        return image_data(name, train, test, classes.source)
     for record in DATASETS.values():
         own = replace(record, common_names=False)  # the user says that it is a data set
         folder = own.find_in(own, [path]) if record.own_files else None

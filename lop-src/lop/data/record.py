@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -49,7 +50,7 @@ class Found:
         return path
 
 
-def not_published(path: Path, found: str, expected: str) -> UserError:
+def not_published(path: Path, found: str, expected: str | None) -> UserError:
     return UserError(
         f"{path} is not the published file (MD5 {found}, expected {expected}): "
         "fetch it again, or set verify to false for data of your own"
@@ -102,7 +103,7 @@ class DataSet:
     by_hand: str | None = None
     find_in: Finder = find_files
     install: Installer = keep
-    load_classes: Callable[[Found], object] | None = None
+    load_classes: Callable[[Found], Any] | None = None
     mapped: bool = False
     own_files: bool = False
 
@@ -174,7 +175,9 @@ class DataSet:
 
 def _tensors(split: tuple[np.ndarray | Tensor, np.ndarray | Tensor], where: Path) -> tuple[Tensor, Tensor]:
     images, labels = split
-    return (images, labels) if isinstance(images, Tensor) else as_split(images, labels, where)
+    if isinstance(images, Tensor) and isinstance(labels, Tensor):
+        return images, labels
+    return as_split(np.asarray(images), np.asarray(labels), where)
 
 
 DATASETS: Registry[DataSet] = Registry("dataset")

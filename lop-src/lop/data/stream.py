@@ -33,7 +33,7 @@ class Task(ABC):
         return 1
 
     @abstractmethod
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Any]]:
         """The training batches of one epoch from number `start` on, on the device.
 
         Pure in (seed, task, epoch): starting at k gives what skipping k batches gives. x is float, y int64

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+from typing import Any
 
 import torch
 
@@ -11,7 +13,7 @@ from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
 try:
-    import gymnasium
+    gymnasium: Any = importlib.import_module("gymnasium")
 except ImportError:  # an optional extra: `load_gymnasium` says so to whoever needs it
     gymnasium = None
 
@@ -42,7 +44,10 @@ def friction(seed: int, k: int, low: float = 0.02, high: float = 2.0) -> float:
     return math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
 
 
-class SlipperyFriction(gymnasium.Wrapper if gymnasium else object):
+_Wrapper: Any = gymnasium.Wrapper if gymnasium else object
+
+
+class SlipperyFriction(_Wrapper):
     """Sets the sliding friction of every geom of the loaded MuJoCo model, in place.
 
     The first reset sets `friction(seed, 0, low, high)`, and the first episode end after every `change_every` steps
@@ -62,7 +67,8 @@ class SlipperyFriction(gymnasium.Wrapper if gymnasium else object):
         if not 0 < low <= high < math.inf:
             raise UserError(f"low and high must be 0 < low <= high, got {low} and {high}")
         self.change_every, self.low, self.high = change_every, low, high
-        self.schedule_seed, self._fixed = seed, seed is not None
+        self.schedule_seed: Any = seed  # None until a reset
+        self._fixed = seed is not None
         self.steps, self.phase = 0, -1  # -1: not reset yet, the model has its own friction
 
     @property

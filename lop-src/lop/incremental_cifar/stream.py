@@ -84,7 +84,8 @@ class IncrementalClasses(TaskStream):
 
     def _split(self, splits: dict, validation: int, train: int) -> dict[str, tuple[Tensor, ...]]:
         """Row numbers of each class, by split; train and validation rows are of the training images."""
-        rows = {"train": [], "validation": []}
+        train_rows: list[Tensor] = []
+        validation_rows: list[Tensor] = []
         generator = make_generator(self.seed, "validation split")
         for label, available in enumerate(rows_by_class(splits["train"][1], self.num_outputs)):
             if len(available) <= validation:
@@ -93,9 +94,10 @@ class IncrementalClasses(TaskStream):
                     option="validation_per_class",
                 )
             shuffled = available[torch.randperm(len(available), generator=generator)]
-            rows["validation"].append(shuffled[:validation])
-            rows["train"].append(shuffled[validation : validation + train])
-        return {**rows, "test": rows_by_class(splits["test"][1], self.num_outputs)}
+            validation_rows.append(shuffled[:validation])
+            train_rows.append(shuffled[validation : validation + train])
+        test_rows = rows_by_class(splits["test"][1], self.num_outputs)
+        return {"train": tuple(train_rows), "validation": tuple(validation_rows), "test": test_rows}
 
     def _classes(self, k: int) -> Tensor:
         return self.class_order[: self.classes_per_increment * (k + 1)].sort().values

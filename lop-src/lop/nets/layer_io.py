@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
@@ -22,10 +22,10 @@ WeightLayer = nn.Linear | nn.Conv2d
 class Call(NamedTuple):
     """One call of a layer: its input, and the edge of the graph where its output's gradient arrives.
 
-    outputs: entries of the output.
+    layer: a module; of which kind is known to whoever records. outputs: entries of the output.
     """
 
-    layer: nn.Module
+    layer: Any
     inputs: Tensor
     output: GradientEdge
     outputs: int
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     @property
     def rows(self) -> int:
         """Of the matrices: samples times positions."""
-        return self.outputs // len(self.layer.get_parameter("weight"))
+        return self.outputs // len(self.layer.weight)
 
 
 @contextmanager

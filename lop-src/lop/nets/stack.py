@@ -75,7 +75,8 @@ class Stack(nn.Module):
 
         While `recording`, `features` becomes the hidden layers' activations, detached, (S, batch, ...) each.
         """
-        tensors = dict(self.net.named_parameters()), dict(self.net.named_buffers())
+        parameters: dict[str, Tensor] = dict(self.net.named_parameters())
+        tensors = parameters, dict(self.net.named_buffers())
         outputs, features = vmap(self._one, in_dims=(0, 0))(tensors, x)
         if self.recording:
             self.features = features

@@ -16,6 +16,7 @@ from lop.config import Config
 from lop.envs.make import make_env
 from lop.experiment import build
 from lop.rl.rollout import Rollouts
+from lop.rl.stream import Control
 from lop.runs import checkpoint
 from lop.utils.errors import UserError
 
@@ -58,7 +59,9 @@ def film(folder: str | Path, *, seconds: float = 4.0, size: int = 240, seed: int
     experiment = build(config)
     experiment.learner.net.load_state_dict(state["learner"]["net"])
     experiment.stream.load_state_dict(state["stream"])
-    rollouts = experiment.stream.rollouts
+    stream = experiment.stream
+    assert isinstance(stream, Control)  # its state has rollouts
+    rollouts = stream.rollouts
     _choose_renderer()
     env = make_env(config.benchmark.options["env"], render_mode="rgb_array", width=size, height=size)
     try:

@@ -72,9 +72,13 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
     single_pass: bool = True
     """Whether a step is one `_evaluate` and one `_finish`, so that SAM can make the first at perturbed parameters."""
 
-    stackable: bool = False
-    """Whether, given stacked parameters (S, ...) and losses (S,), it does to each member what it does to a single net.
-    So whatever reduces over entries or draws asks whether it is `stacked`."""
+    @property
+    def stackable(self) -> bool:
+        """Whether, given stacked parameters (S, ...) and losses (S,), it does to each member what it does to a net.
+
+        So whatever reduces over entries or draws asks whether it is `stacked`. A subclass says `stackable = True`.
+        """
+        return False
 
     member_generators: Sequence[torch.Generator] | None = None
     """Of a stack of nets: each member's own generator, in order. None: a single net."""
@@ -108,7 +112,7 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
     # ------------------------------------------------------------------ the step
 
     @torch.no_grad()
-    def step(self, closure: Closure) -> Tensor:
+    def step(self, closure: Closure) -> Tensor:  # type: ignore[override]  # needs a closure, gives a tensor
         """One update. Returns the loss of the first forward pass, detached."""
         if not callable(closure):
             raise UserError("closure must be a function that runs the forward pass and returns the scalar loss")
@@ -176,10 +180,8 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
         params = self._trainable()
         loss = self._forward(closure, params)
         grads = self._gradients(loss, params, create_graph=create_graph, retain_graph=create_graph or retain_graph)
-        if any(g is None for g in grads):
-            reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
-            params, grads = [p for p, _ in reached], [g for _, g in reached]
-        return Pass(loss.detach(), params, list(grads))
+        reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
+        return Pass(loss.detach(), [p for p, _ in reached], [g for _, g in reached])
 
     @staticmethod
     def _gradients(loss: Tensor, inputs: Sequence, **options: bool) -> tuple[Tensor | None, ...]:
@@ -195,7 +197,7 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
 
     def _workspace(self, params: Sequence[Tensor]) -> list[Tensor]:
         """One tensor like each parameter, with undefined values, for use within the step; kept from step to step."""
-        return scratch_like(params, self._kept("workspace"))
+        return scratch_like(tuple(params), self._kept("workspace"))
 
     def _kept(self, name: str) -> dict:
         """What this instance keeps from step to step to be faster, and can do without: not saved, not copied."""
@@ -230,7 +232,7 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
                 m.track_running_stats = True
 
     @property
-    def _batch_norms(self) -> list[nn.Module]:
+    def _batch_norms(self) -> list[_BatchNorm]:
         found = self.__dict__.get("_found_batch_norms")
         if found is None:
             modules = self.model.modules() if self.model is not None else ()

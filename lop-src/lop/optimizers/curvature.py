@@ -50,9 +50,9 @@ def hutchinson_diagonal(
             "the loss has no second derivative in any parameter (its gradients are constants): "
             "use a first-order optimizer, e.g. adam"
         )
-    total = None
+    total: list[Tensor] = []
     for sample in range(n_samples):
-        signs = random_signs(params, generator, kept if n_samples == 1 else None)
+        signs = random_signs(tuple(params), generator, kept if n_samples == 1 else None)
         products = torch.autograd.grad(
             [grads[i] for i in curved],
             params,
@@ -62,10 +62,10 @@ def hutchinson_diagonal(
             materialize_grads=True,
         )
         torch._foreach_mul_(signs, products)
-        if total is None:
-            total = signs
-        else:
+        if total:
             torch._foreach_add_(total, signs)
+        else:
+            total = signs
     if n_samples > 1:
         torch._foreach_div_(total, n_samples)
     return total
@@ -90,7 +90,7 @@ class CurvatureOptimizer(ClosureOptimizer[Pass]):
         defaults: dict[str, Any],
         *,
         lr: float,
-        betas: list[float] = (0.9, 0.999),
+        betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-4,
         weight_decay: float = 0.0,
         lazy_hessian: int = 10,
@@ -190,9 +190,10 @@ def add_preconditioned(
 
     With a bias correction c of the curvature, give eps * c^exponent and step_size * c^exponent.
     """
-    plain = not isinstance(eps, Tensor) and eps > 0  # the kernel would divide 0 by 0
-    if plain and exponent == 0.5 and can_fuse(params, directions, curvature):
-        add_root_quotient(params, directions, curvature, -step_size, eps, scratch)
+    plain = not isinstance(eps, Tensor) and not isinstance(step_size, Tensor)
+    # with eps 0 the kernel would divide 0 by 0
+    if plain and eps > 0 and exponent == 0.5 and can_fuse(params, directions, curvature):
+        add_root_quotient(params, directions, curvature, -float(step_size), float(eps), scratch)
         return
     power(curvature, exponent, scratch)
     add_number(scratch, eps)

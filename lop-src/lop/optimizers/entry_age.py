@@ -116,7 +116,7 @@ class Young:
         self._sizes = [len(state[AGES]) for state in states]
         for state, part in zip(states, self._ages.split(self._sizes), strict=True):
             state[AGES] = part
-        self._index = [state.get(INDEX) for state in states]
+        self._index: list[Any] = [state.get(INDEX) for state in states]  # None: dense
         self._own = [state[AGES] for state in states]
         self._sparse = [i for i, index in enumerate(self._index) if index is not None]
         self._dense = [i for i, index in enumerate(self._index) if index is None]
@@ -259,9 +259,11 @@ def young_entries(
     grad_of = {p: g for p, g in zip(params, grads, strict=True) if AGES in states[p]}
     for number, group in enumerate(groups):
         rule = rule_of(group)
+        if rule is None:
+            continue
         members: dict[tuple, list[Tensor]] = {}
         for p in group["params"]:
-            if p in grad_of and rule is not None:
+            if p in grad_of:
                 members.setdefault((number, p.device, p.dtype), []).append(p)
         for key, alike in members.items():
             if key not in kept or not kept[key].is_of(alike):

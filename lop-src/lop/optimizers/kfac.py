@@ -7,7 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from lop.nets.layer_io import Call, recorded_calls
+from lop.nets.layer_io import Call, WeightLayer, recorded_calls
 from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.evaluation import Evaluation
 from lop.optimizers.kfac_factors import (
@@ -91,6 +91,7 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
 
         self.single_pass = not adapt_damping
         trainable = [p for group in self.param_groups for p in group["params"]]
+        assert self.model is not None  # needs_model
         self.layers = supported_layers(self.model, trainable)
 
     def _step(self, closure: Closure) -> Tensor:
@@ -109,7 +110,7 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
             loss = self._forward(closure, trainable)
         uses, nodes = weight_uses(loss)
         calls = [call for call in calls if call.output.node in nodes]  # the loss may use less than the closure ran
-        calls_of: dict[nn.Module, list[Call]] = {}
+        calls_of: dict[WeightLayer, list[Call]] = {}
         for call in calls:
             calls_of.setdefault(call.layer, []).append(call)
         implied = {layer for layer, made in calls_of.items() if _is_implied(layer, made, uses)}
@@ -123,7 +124,7 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
 
         passes = []
         for layer, made in calls_of.items():
-            reached = [(call, output_grads[id(call)]) for call in made if output_grads.get(id(call)) is not None]
+            reached = [(call, grad) for call in made if (grad := output_grads.get(id(call))) is not None]
             explicitly = layer not in implied
             if grad_of[layer.weight] is None if explicitly else not reached:
                 continue
@@ -173,14 +174,14 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
             return torch.ones_like(norm)
         return (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
 
-    def _move(self, layer: nn.Module, direction: Direction) -> None:
+    def _move(self, layer: WeightLayer, direction: Direction) -> None:
         features = layer.weight[0].numel()
         for p, columns in ((layer.weight, slice(0, features)), (layer.bias, features)):
             if p is not None:
                 group = self._group_of(p)
                 direction.add_to(p, columns, 1 - group["lr"] * group["weight_decay"], -group["lr"])
 
-    def _adapt(self, ratio: Tensor | float) -> None:
+    def _adapt(self, ratio: Tensor) -> None:
         """Less damping where the quadratic model predicts the change of the loss well, more where it does not."""
         for state in self.state.values():
             damping = state["damping"]
@@ -208,17 +209,17 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
         self.state.clear()
 
 
-def _is_trained(layer: nn.Module) -> bool:
+def _is_trained(layer: WeightLayer) -> bool:
     return layer.weight.requires_grad and (layer.bias is None or layer.bias.requires_grad)
 
 
-def _is_implied(layer: nn.Module, calls: list[Call], uses: dict[int, int]) -> bool:
+def _is_implied(layer: WeightLayer, calls: list[Call], uses: dict[int, int]) -> bool:
     """Whether the layer's gradient is output gradients x inputs and nothing else, and cheaper to use in that form."""
     own = all(uses.get(id(p)) == len(calls) for p in (layer.weight, layer.bias) if p is not None)
     return own and layer.weight.is_contiguous() and thin(layer, sum(call.rows for call in calls))
 
 
-def _pop_matrix(grad_of: dict[Tensor, Tensor], layer: nn.Module) -> Tensor:
+def _pop_matrix(grad_of: dict[Tensor, Any], layer: WeightLayer) -> Tensor:
     """The gradient of a layer's weight as a matrix, the bias as its last column."""
     gradient = grad_of.pop(layer.weight).flatten(1)
     if layer.bias is None:

@@ -3,7 +3,9 @@
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from lop.nets.layer_io import WeightLayer
 
 
 class LayerPass(NamedTuple):
@@ -15,12 +17,19 @@ class LayerPass(NamedTuple):
     this batch.
     """
 
-    layer: nn.Module
+    layer: WeightLayer
     batch: int
     inputs: Tensor | None
     outputs: Tensor | None
     gradient: Tensor | None
     counts: bool
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Inputs and outputs, of a layer that the loss has reached through its calls."""
+        assert self.inputs is not None
+        assert self.outputs is not None
+        return self.inputs, self.outputs
 
 
 class Direction(NamedTuple):
@@ -37,8 +46,10 @@ class Direction(NamedTuple):
     def inner(self, done: LayerPass) -> Tensor:
         """<gradient, this>."""
         if self.left is None:
+            assert done.gradient is not None  # as in `natural_gradient`
             return torch.sum(done.gradient * self.right)
-        outputs, inputs = done.outputs.to(self.left.dtype), done.inputs.to(self.right.dtype)
+        inputs, outputs = done.rows
+        outputs, inputs = outputs.to(self.left.dtype), inputs.to(self.right.dtype)
         return torch.sum((outputs @ self.left.T) * (inputs @ self.right.T))
 
     def scaled(self, factor: Tensor) -> "Direction":
@@ -61,13 +72,14 @@ class Direction(NamedTuple):
 
 def new_state(done: LayerPass, damping: float) -> dict[str, Any]:
     """Factors are nested, so that nobody takes a square one for per-entry state of the weight."""
-    dtype = torch.promote_types(done.inputs.dtype, torch.float32)
-    sizes = {"A": done.inputs.shape[1], "G": done.outputs.shape[1]}
+    inputs, outputs = done.rows
+    dtype = torch.promote_types(inputs.dtype, torch.float32)
+    sizes = {"A": inputs.shape[1], "G": outputs.shape[1]}
     return {
         "step": 0,
         "batches": 0,
-        "damping": done.inputs.new_full((), damping, dtype=dtype),
-        "factors": {name: done.inputs.new_zeros(size, size, dtype=dtype) for name, size in sizes.items()},
+        "damping": inputs.new_full((), damping, dtype=dtype),
+        "factors": {name: inputs.new_zeros(size, size, dtype=dtype) for name, size in sizes.items()},
         "inverses": {},
     }
 
@@ -77,7 +89,7 @@ def update_factors(state: dict[str, Any], done: LayerPass, alpha: float) -> None
     state["batches"] += 1
     decay = min(alpha, 1 - 1 / state["batches"])
     factors = state["factors"]
-    inputs, outputs = (rows.to(factors["A"].dtype) for rows in (done.inputs, done.outputs))
+    inputs, outputs = (rows.to(factors["A"].dtype) for rows in done.rows)
     positions = len(inputs) / done.batch
     factors["A"].addmm_(inputs.T, inputs, beta=decay, alpha=(1 - decay) / done.batch)
     factors["G"].addmm_(outputs.T, outputs, beta=decay, alpha=(1 - decay) * done.batch / positions)
@@ -116,11 +128,12 @@ def natural_gradient(state: dict[str, Any], done: LayerPass) -> Direction:
     """G^-1 dW A^-1 with the damped inverses. A gradient of few rows is preconditioned by its rows."""
     inverse_a, inverse_g = state["inverses"]["A"], state["inverses"]["G"]
     if done.gradient is None:
-        return Direction(done.outputs.to(inverse_g.dtype) @ inverse_g, done.inputs.to(inverse_a.dtype) @ inverse_a)
+        inputs, outputs = done.rows
+        return Direction(outputs.to(inverse_g.dtype) @ inverse_g, inputs.to(inverse_a.dtype) @ inverse_a)
     return Direction(None, inverse_g @ done.gradient.to(inverse_g.dtype) @ inverse_a)
 
 
-def thin(layer: nn.Module, rows: int) -> bool:
+def thin(layer: WeightLayer, rows: int) -> bool:
     """Whether preconditioning `rows` rows costs less than preconditioning the whole gradient matrix."""
     units, features = layer.weight.shape[0], layer.weight[0].numel()
     by_rows = rows * (units * units + features * features + units * features)

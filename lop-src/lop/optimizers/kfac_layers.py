@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from lop.nets.layer_io import input_rows, multiplies_rows, output_rows, unshared
+from lop.nets.layer_io import WeightLayer, input_rows, multiplies_rows, output_rows, unshared
 
 
-def supported_layers(model: nn.Module, params: Iterable[Tensor]) -> list[nn.Module]:
+def supported_layers(model: nn.Module, params: Iterable[Tensor]) -> list[WeightLayer]:
     """The Linear and Conv2d modules (no groups, zero padding in numbers) all of whose parameters are among `params`,
     and in no other module."""
     ids = {id(p) for p in params}
@@ -23,6 +23,7 @@ def weight_uses(loss: Tensor) -> tuple[dict[int, int], set[Node]]:
     gradient is exactly output gradients x inputs, and need not be computed as a matrix.
     """
     uses: dict[int, int] = {}
+    assert loss.grad_fn is not None  # `_forward` has refused a loss without a graph
     seen, stack = {loss.grad_fn}, [loss.grad_fn]
     while stack:
         for node, _ in stack.pop().next_functions:
@@ -37,7 +38,7 @@ def weight_uses(loss: Tensor) -> tuple[dict[int, int], set[Node]]:
     return uses, seen
 
 
-def input_matrix(layer: nn.Module, inputs: Tensor) -> Tensor:
+def input_matrix(layer: WeightLayer, inputs: Tensor) -> Tensor:
     """(rows, features): the rows of all samples and positions, with a 1 for the bias."""
     rows = input_rows(layer, inputs).flatten(0, 1)
     if layer.bias is None:

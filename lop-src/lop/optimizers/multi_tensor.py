@@ -15,7 +15,7 @@ from torch import Tensor
 BLOCK = 131_072
 """Elements per block on the CPU: the half dozen tensors of one update then stay in the cache (512 kB each)."""
 
-Tensors = Sequence[Tensor]
+Tensors = list[Tensor] | tuple[Tensor, ...]  # what torch's multi-tensor operations take
 
 _SLOWEST_DECAY = math.nextafter(1.0, 0.0)
 

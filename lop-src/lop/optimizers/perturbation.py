@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lop.optimizers.multi_tensor import global_norm, spread
+from lop.optimizers.multi_tensor import Tensors, global_norm, spread
 
 
 def perturb(
-    params: Sequence[Tensor],
-    directions: Sequence[Tensor],
+    params: Tensors,
+    directions: Tensors,
     rho: float,
-    out: Sequence[Tensor],
+    out: Tensors,
     *,
     scales: Sequence[Tensor | None] | None = None,
     stacked: bool = False,
@@ -43,7 +43,7 @@ def perturb(
             torch.addcdiv(p, g, spread(length, p), value=rho, out=target)
 
 
-def _multiply(tensors: Sequence[Tensor], number: Tensor) -> None:
+def _multiply(tensors: Tensors, number: Tensor) -> None:
     """By one number, or by one for each member."""
     if number.dim():
         torch._foreach_mul_(tensors, [spread(number, t) for t in tensors])

@@ -1,6 +1,6 @@
 """Sophia: the momentum divided by the Hessian's diagonal, clipped entry by entry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class SophiaH(CurvatureOptimizer):
         model_or_params: nn.Module | Iterable,
         *,
         lr: float = 0.003,
-        betas: list[float] = (0.965, 0.99),
+        betas: Sequence[float] = (0.965, 0.99),
         clip_threshold: float = 1.0,
         **shared: Any,
     ):
@@ -108,6 +108,7 @@ class SophiaG(SophiaH):
         if not self.refresh_due:
             return self._differentiate(closure)
         outputs: list[Tensor] = []
+        assert self.model is not None  # needs_model
         handle = self.model.register_forward_hook(lambda module, inputs, output: outputs.append(output))
         try:
             found = self._differentiate(closure, retain_graph=True)

@@ -47,7 +47,7 @@ def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def _numbers(state: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
     """A parameter's state as far as it is not per entry; of that, only whether it is there."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in state.items():
         if name in entries:
             found[name] = None
@@ -74,7 +74,7 @@ class OptimizerStack:
     ):
         self.members, self._params, self._owners = list(members), list(params), list(owners)
         first = members[0]
-        memo = {id(theirs[0]): p for p, theirs in zip(params, owners, strict=True)}
+        memo: dict[int, Any] = {id(theirs[0]): p for p, theirs in zip(params, owners, strict=True)}
         if first.model is not None:
             memo[id(first.model)] = model
         self.optimizer: ClosureOptimizer = copy.deepcopy(first, memo)

@@ -137,7 +137,7 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
                 losses.append(found.loss)
                 return found.loss
 
-            self.base.step(evaluated)
+            self.base.step(evaluated)  # type: ignore[arg-type]  # L-BFGS makes a float of the loss itself
         return losses[0]
 
     def forget(self) -> None:

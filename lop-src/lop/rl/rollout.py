@@ -110,8 +110,8 @@ class Rollouts:
         table = values.cpu().numpy().astype(np.float64).reshape(self.steps + 1, self.num_envs)
         next_values = np.where(self._terminated | self._truncated, 0.0, table[1:])
         if cut and not self.stream.time_limit_is_terminal:
-            steps, envs, last = zip(*cut, strict=True)
-            last = torch.from_numpy(np.stack(last)).to(self.device)
+            steps, envs, observed = zip(*cut, strict=True)
+            last = torch.from_numpy(np.stack(observed)).to(self.device)
             next_values[list(steps), list(envs)] = self.net.split(self.net(last))[1].cpu().numpy()
         found = advantages(
             self._rewards,

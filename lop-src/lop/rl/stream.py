@@ -58,8 +58,8 @@ def make_ppo_learner(
     """The learner of a benchmark of continuous control, whose policy acts in the stream's environments from now on."""
     stream.follow(net)
     weights = {"value_weight": stream.value_weight, "entropy_weight": stream.entropy_weight}
-    clips = {"clip": stream.clip, "value_clip": stream.value_clip}
-    return PPOLearner(net, optimizer, interventions, **clips, **weights, seed=seed)
+    clips = partial(PPOLearner, clip=stream.clip, value_clip=stream.value_clip)
+    return clips(net, optimizer, interventions, **weights, seed=seed)
 
 
 _control = partial(

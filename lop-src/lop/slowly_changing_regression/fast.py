@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lop.algos import Intervention
 from lop.data.stream import TaskStream
 from lop.nets import MLP, Net
+from lop.nets.layer_io import WeightLayer
 from lop.optimizers import ClosureOptimizer
 from lop.training.learner import Learner, StepResult
 from lop.utils.errors import lookup
@@ -121,12 +122,12 @@ class StackedNets:
             rows = ((net.hidden_layers()[0].incoming, self.hidden[i]), (net.output_layer(), self.output[i]))
             for layer, values in rows:
                 layer.weight.copy_(torch.from_numpy(values[:, :-1]))
-                layer.bias.copy_(torch.from_numpy(values[:, -1]))
+                layer.get_parameter("bias").copy_(torch.from_numpy(values[:, -1]))
 
 
-def with_bias(layer: nn.Linear) -> Array:
+def with_bias(layer: WeightLayer) -> Array:
     """A copy of the weights, float32 (outputs, inputs + 1), the biases last."""
-    weight, bias = layer.weight.detach().cpu(), layer.bias.detach().cpu()
+    weight, bias = (layer.get_parameter(name).detach().cpu() for name in ("weight", "bias"))
     return torch.cat((weight, bias[:, None]), dim=1).float().numpy()
 
 
@@ -206,12 +207,12 @@ class OnlineLearner(Learner):
     the net's own parameters, so that diagnostics, checkpoints and resets see them as usual.
     """
 
-    def __init__(self, net: MLP, optimizer: ClosureOptimizer, interventions: Sequence[Intervention] = (), **options):
+    def __init__(self, net: Net, optimizer: ClosureOptimizer, interventions: Sequence[Intervention] = (), **options):
         super().__init__(net, optimizer, interventions, **options)
         layer, head = self.hidden_layers[0], net.output_layer()
         self._activate = ACTIVATIONS[_NAME_OF[type(layer.activation)]]
         # views: the parameters share this memory
-        parameters = (layer.incoming.weight, layer.incoming.bias, head.weight, head.bias)
+        parameters = [module.get_parameter(name) for module in (layer.incoming, head) for name in ("weight", "bias")]
         self._arrays = [p.detach().numpy() for p in parameters]
         self._scratch = [np.empty_like(self._arrays[1]) for _ in range(4)]
         self._weight_step = np.empty_like(self._arrays[0])

@@ -5,6 +5,7 @@ Plain SGD only; each seed's curve is that of a run of its own with `run.seed`, w
 
 import argparse
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -32,15 +33,15 @@ def error_curves(
     for net, seed in zip(nets, seeds, strict=True):
         initialise_(net, make_generator(seed, "net"))
     if hidden:
-        stack, learn = StackedNets.of(nets), online_sgd
+        learn = partial(online_sgd, StackedNets.of(nets))
     else:
-        stack, learn = np.concatenate([with_bias(net.output_layer()) for net in nets]), online_lms
+        learn = partial(online_lms, np.concatenate([with_bias(net.output_layer()) for net in nets]))
     errors = []
     for k in range(num_tasks):
         tasks = [stream.task(k) for stream in streams]
         x = np.stack([task.x.numpy() for task in tasks])
         y = np.stack([task.y[:, 0].numpy() for task in tasks])
-        errors.append(learn(stack, x, y, lr))
+        errors.append(learn(x, y, lr))
     losses = np.concatenate(errors, axis=1).astype(np.float64)
     bins = losses.shape[1] // bin_steps
     means = losses[:, : bins * bin_steps].reshape(len(seeds), bins, bin_steps).mean(2)

@@ -37,8 +37,8 @@ from lop.utils.errors import UserError, near_matches, shortened
 from lop.utils.files import disk_errors, make_folder, write_text
 from lop.utils.ranges import COUNT, require
 
-PARAMETERS = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
-PARAMETERS += ("time_limit_hours",)
+_OF_A_RUN = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
+PARAMETERS = (*_OF_A_RUN, "time_limit_hours")
 MOST_CELLS = 100_000
 ELSEWHERE = "running elsewhere"
 
@@ -160,8 +160,8 @@ def make_grid(
     if not axes or size > MOST_CELLS:
         raise UserError(f"expected 1..{MOST_CELLS} cells, got {size if axes else 0}", option="grid", joint=": ")
     jobs: dict[str, Job] = {}
-    for values in itertools.product(*axes.values()):
-        cell = {**(settings or {}), **dict(zip(axes, values, strict=True))}
+    for chosen in itertools.product(*axes.values()):
+        cell = {**(settings or {}), **dict(zip(axes, chosen, strict=True))}
         parameters, config = cell_parameters(cell, str(results), threads)
         name = config.run_name()
         if name in jobs:
@@ -178,7 +178,7 @@ def cell_parameters(cell: dict[str, Any], results_dir: str, threads: int) -> tup
     if bare := [name for name in paths if "." not in name]:
         raise UserError(f"{bare[0]}: unknown key; {near_matches(bare[0], PARAMETERS)}, or a dotted path in the config")
     overrides = {"run.threads": threads, **paths}
-    fixed = {"baseline": False, "results_dir": results_dir}
+    fixed: dict[str, Any] = {"baseline": False, "results_dir": results_dir}
     (config,) = plan(**given, **fixed, overrides=overrides)
     return {**given, **fixed, "overrides": overrides}, config
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from lop.optimizers import ClosureOptimizer
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
-LOSSES = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
+LOSSES: dict[str, Callable[[Tensor, Any], Tensor]] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ class Learner:
         keys = purpose if earlier == 0 else (*purpose, earlier)
         return make_generator(self.seed, "algos", *keys, device=device or self.device)
 
-    def learn(self, x: Tensor, y: Tensor) -> StepResult:
-        """One update on the batch (x, y). Raises UserError when a single run's very first one ruins finite weights."""
+    def learn(self, x: Tensor, y: Any) -> Any:
+        """One update on the batch (x, y), a StepResult. Raises UserError when a single run's first ruins weights."""
         is_start = self.about_to_start()
         first: list[StepResult] = []
 
@@ -132,12 +133,13 @@ class Learner:
                 joint=": ",
             )
 
-    def loss_of(self, outputs: Tensor, y: Tensor) -> Tensor:
+    def loss_of(self, outputs: Tensor, y: Any) -> Tensor:
         """Mean loss of the net's outputs, without penalties; outputs that the task does not use are masked."""
         return self._loss_function(self._masked(outputs), y)
 
-    def labelled_batch(self, size: int) -> tuple[Tensor, Tensor]:
+    def labelled_batch(self, size: int) -> tuple[Tensor, Any]:
         """About `size` training examples of the current task, with what `loss_of` needs beside the outputs."""
+        assert self.task is not None  # there is one from `set_task` on
         return self.task.reference(size)
 
     def _masked(self, logits: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Loop:
         self.position = Position()
         self._tasks: list[Task] = []  # of the members, the current ones
 
-    def train(self) -> list[Status]:
+    def train(self) -> list[str]:
         """Goes on to the end of the streams, or to where the clock or divergences stop it. Of each member, in order."""
         everyone = list(self.members)
         for member in everyone:

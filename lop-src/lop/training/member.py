@@ -84,7 +84,7 @@ class Member:
         action = self._check_diagnostics(task, after, total)
         row["diverged_step"] = self._diverged_step
         if self.summaries and after:
-            print(format_summary(task.index, self._before, after, self.recorder.scores(row)), flush=True)
+            print(format_summary(task.index, self._before or {}, after, self.recorder.scores(row)), flush=True)
         self._write_rows(task, row, after)
         self._before, self._bin, self._diverged_step = None, 0, -1
         return action
@@ -111,13 +111,14 @@ class Member:
         return policy
 
     def _write_rows(self, task: Task, row: dict, after: dict) -> None:
-        for phase, values in (("before", self._before), ("after", after)):
+        before = self._before or {}
+        for phase, values in (("before", before), ("after", after)):
             row |= scalar_columns(values, phase)
             for name, rows in phase_rows(task.index, phase, values).items():
                 self.folder.tables[name].append(rows)
         self.folder.tables["tasks"].append([row])
         seconds = time.monotonic() - self._task_started
-        timing = {"task": task.index, "seconds": seconds, **timings(self._before, after)}
+        timing = {"task": task.index, "seconds": seconds, **timings(before, after)}
         timing |= {"session": session(), "load": load_per_core()}
         self.folder.tables["timing"].append([timing])
 

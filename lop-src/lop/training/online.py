@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lop.data.stream import Task
-from lop.training.learner import StepResult
 
 
 class OnlineRecorder:
@@ -30,7 +30,7 @@ class OnlineRecorder:
     def start_task(self, task: Task) -> None:
         """Before a task's first diagnostics; a resume in mid-task does not call it."""
 
-    def record(self, result: StepResult, y: Tensor) -> None:
+    def record(self, result: Any, y: Any) -> None:
         """One batch: what `learn` returned for it, and its targets."""
         self._losses.append(result.loss)
         self._outputs.append(result.logits)
@@ -70,7 +70,8 @@ class OnlineRecorder:
 
     def close_task(self) -> dict[str, float]:
         """The columns of the task's row: over all bins since the last call."""
-        summary = self._summary(*self._task)
+        loss, correct, examples, steps = self._task
+        summary = self._summary(loss, int(correct), int(examples), int(steps))
         self._task = [0.0, 0, 0, 0]
         return {f"online_{name}": summary[name] for name in ("accuracy", "loss")}
 

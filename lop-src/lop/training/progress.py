@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -37,7 +38,8 @@ class Progress:
         self._start = time.monotonic()
         self._last = float("-inf") if in_notebook() else self._start
         self._first_step: int | None = None
-        self._display = self._bar = None
+        self._display: Any = None
+        self._bar: tqdm | None = None
         self._line = ""
 
     def update(
@@ -65,7 +67,7 @@ class Progress:
 
     def _meter(self, step: int, steps: int, note: str) -> str:
         elapsed = time.monotonic() - self._start
-        rate = (step - self._first_step) / elapsed if elapsed > 0 else 0.0
+        rate = (step - (self._first_step or 0)) / elapsed if elapsed > 0 else 0.0
         return tqdm.format_meter(
             step, steps, elapsed, ncols=100, prefix=self.label, unit="step", rate=rate or None, postfix=note
         )

@@ -59,7 +59,7 @@ class StackedPopulation(Population):
         if self._alone is None or waited or not all(block.intact for block in self.blocks):
             self._arrange()
         batch_of = dict(zip(self.learners, batches, strict=True))
-        results = {learner: learner.learn(*batch_of[learner]) for learner in self._alone}
+        results = {learner: learner.learn(*batch_of[learner]) for learner in self._alone or ()}
         for block in self.blocks:
             learned = block.learn([batch_of[learner] for learner in block.learners])
             results |= dict(zip(block.learners, learned, strict=True))

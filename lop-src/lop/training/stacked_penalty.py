@@ -52,7 +52,7 @@ class _Slopes(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple:
-        products = []
+        products: list[Sequence[Tensor]] = []
         for slopes, leaves, *rows in zip(ctx.slopes, ctx.leaves, *grads, strict=True):
             curved = [(s, row) for s, row in zip(slopes, rows, strict=True) if s.requires_grad]
             if not curved:

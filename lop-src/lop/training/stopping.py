@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
@@ -19,7 +20,7 @@ class StopRequest:
     def __init__(self, limit_seconds: float | None = None):
         self.reason: str | None = None
         self._deadline = None if limit_seconds is None else time.monotonic() + limit_seconds
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
         self._last = time.monotonic()
         self._longest = self.longest_save = 0.0
 

@@ -86,6 +86,7 @@ def whole_numbers(text: str, most: int = 100_000) -> list[int]:
 
 def seeds_of(given: int | str | Sequence[int]) -> list[int]:
     """Seeds as people give them: `0-15`, `0,3,7-9`, 3, [0, 3]. Raises ValueError for others and for one twice."""
+    seeds: list[Any]
     if isinstance(given, str):
         seeds = whole_numbers(given)
     else:

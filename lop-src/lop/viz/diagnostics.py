@@ -1,6 +1,7 @@
 """Figures of the dashboard's diagnostics over tasks."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -100,6 +101,6 @@ def describe_axis(ax: Axes, name: str) -> None:
 def _legend(styles: dict[str, dict], phases: Sequence[str], tasks: pd.DataFrame) -> tuple[list[Line2D], str]:
     bare = {"marker": ""} if tasks["task"].nunique() > MOST_MARKERS else {}
     handles = [Line2D([], [], label=label, **(style | bare)) for label, style in styles.items()]
-    looks = {"before": ":", "after": "-"}
+    looks: dict[str, Literal[":", "-"]] = {"before": ":", "after": "-"}
     handles += [Line2D([], [], color="#333333", linestyle=looks[p], label=PHASE_TEXT[p]) for p in phases]
     return handles, seeds_note(tasks).replace(" over", "\nover") + "\n↑ higher is better, ↓ lower"

@@ -75,9 +75,9 @@ def measure_of(column: str) -> Measure:
         return Measure(column, known.label, known.range, known.higher_is_better)
     name = column.removesuffix("_before").removesuffix("_after")
     if name in METRICS:
-        known = METRICS[name]
-        label = known.label[0].upper() + known.label[1:]
-        return Measure(column, label, tuple(known.range), known.higher_is_better)
+        metric = METRICS[name]
+        smallest, largest = metric.range
+        return Measure(column, metric.label[0].upper() + metric.label[1:], (smallest, largest), metric.higher_is_better)
     return Measure(column, column)
 
 

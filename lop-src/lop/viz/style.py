@@ -3,6 +3,7 @@
 import functools
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -109,7 +110,7 @@ def label_styles(table: pd.DataFrame, baselines: Sequence[str]) -> dict[str, dic
     if len(labels) == 1:
         baselines = ()
     ordinary = [label for label in labels if label not in baselines]
-    styles = {
+    styles: dict[str, dict[str, Any]] = {
         label: {
             "color": PALETTE[i % len(PALETTE)],
             "linestyle": DASHES[(i // len(PALETTE) + i) % len(DASHES)] if i else "-",

@@ -17,15 +17,15 @@ from lop.viz.style import prepared
 
 def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple:
     """(mean, low, high): the mean with its percentile bootstrap interval (Efron 1979); no interval for one value."""
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    if len(numbers) == 0:
         return float("nan"), float("nan"), float("nan")
-    if len(values) == 1:
-        return float(values[0]), float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).choice(values, size=(resamples, len(values))).mean(axis=1)
+    if len(numbers) == 1:
+        return float(numbers[0]), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).choice(numbers, size=(resamples, len(numbers))).mean(axis=1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(values.mean()), float(low), float(high)
+    return float(numbers.mean()), float(low), float(high)
 
 
 def seconds_per_task(timing: pd.DataFrame) -> pd.Series:
@@ -190,7 +190,8 @@ def text_rows(table: pd.DataFrame, digits: int = 3) -> list[list[str]]:
         values = table[name]
         if name == "change":
             ends = (table.get(end, pd.Series(np.nan, table.index)) for end in ("low", "high"))
-            shown[name] = [measure.change_text(*of_row, digits) for of_row in zip(values, *ends, strict=True)]
+            rows = zip(values, *ends, strict=True)
+            shown[name] = [measure.change_text(change, low, high, digits) for change, low, high in rows]
         elif name in SCORES:
             shown[name] = [measure.text(value, digits) for value in values]
         else:
