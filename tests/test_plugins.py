@@ -37,7 +37,7 @@ class Bounds(lop.Intervention):
 
     @torch.no_grad()
     def after_step(self, features):
-        for p in self.learner.net.parameters():
+        for p in self.host.net.parameters():
             p.clamp_(-self.bound, self.bound)
 
 

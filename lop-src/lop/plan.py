@@ -117,9 +117,10 @@ def _completed(section: Any, default: dict[str, Any]) -> Any:
 
 
 def _filled(path: str, part: Any, section: Section, defaults: dict[str, Any] | None = None) -> Section:
-    options = check_options(path, part, {**(defaults or {}), **section.options})
     filled = {name: value for name, value in default_options(part).items() if name not in RUN_SEEDS}
-    return Section(name=section.name, **{**filled, **options})
+    # defaults are checked, too, so that a number is written as its type says, whoever gave it: a run's name has it
+    options = check_options(path, part, {**filled, **(defaults or {}), **section.options})
+    return Section(name=section.name, **options)
 
 
 @contextlib.contextmanager

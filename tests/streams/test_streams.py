@@ -92,7 +92,7 @@ def test_the_protocol(name, make):
 @pytest.mark.parametrize("name", NAMES)
 def test_impossible_options_are_refused_by_name(name, make):
     for option, value in (("num_tasks", 0), ("batch_size", 0), ("batch_size", 10**9)):
-        with pytest.raises(UserError, match=f"^{option} must be"):
+        with pytest.raises(UserError, match=rf"^(benchmark\.)?{option} must be"):
             make(name, **{option: value}).task(0)
 
 

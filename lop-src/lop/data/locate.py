@@ -100,8 +100,8 @@ def missing(name: str, needed: str, data_dir: str | os.PathLike | None, plugin: 
     if plugin is not None:
         command += f" --plugin {plugin}"
     return MissingDataError(
-        f"dataset {name} not found in {target} or {KAGGLE_INPUT}: run `{command}`, "
-        f"or put {needed} into {target / name}/",
+        f"dataset {name} not found: run `{command}`, or put {needed} into {target / name}/ "
+        f"(it is neither there nor in {KAGGLE_INPUT})",
         name,
     )
 
