@@ -1,6 +1,7 @@
 """The hand-written loop against autograd and torch's SGD."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -8,6 +9,7 @@ from lop.algos import INTERVENTIONS
 from lop.nets import MLP
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
+from lop.slowly_changing_regression import many_seeds
 from lop.slowly_changing_regression.fast import (
     ACTIVATIONS,
     OnlineLearner,
@@ -147,3 +149,17 @@ def test_curves_of_many_seeds_are_those_of_runs(activation, hidden):
     losses = plain_loop(make_net(5, activation, hidden=hidden), x, y[:, 0], 0.01)
     expected = [sum(losses[i : i + 100]) / 100 for i in range(0, 400, 100)]
     np.testing.assert_allclose(curves[curves["seed"] == 5]["loss"], expected, rtol=1e-3)
+
+
+def test_the_command_of_many_seeds_prints_and_writes_its_curves(tmp_path, capsys):
+    path = tmp_path / "curves.csv"
+    assert many_seeds.main(["relu", "0.01", "--seeds", "3", "--tasks", "2", "--flip", "one", "--csv", str(path)]) == 0
+    curves = pd.read_csv(path)
+    pd.testing.assert_frame_equal(curves, error_curves("relu", 0.01, [0, 1, 2], num_tasks=2, flip="one"))
+    losses = curves["loss"].to_numpy()
+    (row,) = capsys.readouterr().out.splitlines()[2:]
+    assert list(map(float, row.split())) == [20_000, round(losses.mean(), 3), round(losses.std(ddof=1) / 3**0.5, 3)]
+    assert many_seeds.main(["reelu", "0.01"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1

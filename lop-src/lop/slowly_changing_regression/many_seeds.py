@@ -74,8 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
             half_bias=not given.no_half_bias,
         )
     except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if given.csv:
         curves.to_csv(given.csv, index=False)
     by_step = curves.groupby("step")["loss"]
