@@ -56,6 +56,16 @@ def test_idx_and_cifar_files(tmp_path):
     assert data.splits["train"][1].tolist() == labels
 
 
+def test_class_files_in_memory_are_what_they_are_class_by_class(tmp_path):
+    write_class_files(tmp_path / "classes", classes=3, images=140)
+    data, classes = load(tmp_path), load_classes(str(tmp_path), verify=False)
+    assert data.num_classes == 3
+    for class_id in range(3):
+        for split, images in classes.load(class_id).items():
+            of_class, labels = data.splits[split]
+            assert torch.equal(of_class[labels == class_id], images)
+
+
 @pytest.mark.parametrize("shape", [(6, 6), (3, 6, 6), (1, 6, 6)])
 def test_npy_files(shape, tmp_path):
     write_npy(tmp_path, (9, *shape), (4, *shape))
