@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lop.config import check_options, override, parse_override, read_file, validate
+from lop.optimizers import optimizer_options
 from lop.plan import BENCHMARKS, shipped_optimizer
 from lop.utils.errors import UserError
 
@@ -113,3 +114,9 @@ def test_an_empty_key_is_named(data, message):
     with pytest.raises(UserError) as error:
         validate({"benchmark": "b", "net": "mlp", "optimizer": "sgd", **data})
     assert str(error.value).startswith(message)
+
+
+def test_options_come_in_the_order_of_the_signature():
+    given = {"eps": 0.1, "betas": [0.9, 0.99], "lr": 0.5}
+    names = list(check_options("optimizer", optimizer_options("sassha"), given))
+    assert names == [name for name in optimizer_options("sassha") if name in given]

@@ -242,7 +242,8 @@ def check_options(
     or a wrong type.
     """
     checked = _checked(_options_model(part), options, path)
-    return {name: getattr(checked, name) for name in checked.model_fields_set}
+    # in the order of the signature: a set has none, and people read them
+    return {name: getattr(checked, name) for name in type(checked).model_fields if name in checked.model_fields_set}
 
 
 def default_options(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, Any]:

@@ -58,10 +58,12 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+# a suite started in the background ignores interrupts, and what it starts would, too
 SWEEP = """\
-import sys
+import signal, sys
 from lop.sweep import read_grid, sweep
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sweep(read_grid(sys.argv[1]))
 """
 
