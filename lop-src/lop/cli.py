@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--tasks", help="numbers and ranges, e.g. 0,5,10-12; default: all that were kept")
     command.set_defaults(command=analyze_folder)
     command = commands.add_parser("sweep", help="every cell of a grid: an executed notebook and a run folder each")
-    command.add_argument("-c", "--config", required=True, help="grid file, YAML or JSON; see lop/sweep.py")
+    command.add_argument("-c", "--config", required=True, help="grid file, YAML or JSON; see the README")
     command.add_argument("--parallel", type=int, help="processes at once; default: the grid file's")
     command.set_defaults(command=sweep_grid)
     for command in commands.choices.values():

@@ -122,9 +122,12 @@ def test_nets_of_different_kinds_keep_their_own_layer_names(layers):
     assert len([ax for ax in layer_ranks(layers).axes if ax.get_legend() is not None]) == 1
 
 
-def test_heatmap_of_nan_and_of_zero_does_not_crash(layers):
+def test_heatmap_of_nan_and_of_zero_is_drawn_as_what_it_is(layers):
     for value in (np.nan, 0.0):
-        dormant_heatmap(layers.assign(dormant_proportion=value)).canvas.draw()
+        figure = dormant_heatmap(layers.assign(dormant_proportion=value))
+        figure.canvas.draw()
+        shown = np.ma.filled(figure.axes[0].collections[0].get_array().astype(float), np.nan)
+        assert np.array_equal(np.unique(shown), [value], equal_nan=True)
 
 
 def test_a_wrong_phase_is_refused(layers):

@@ -89,9 +89,11 @@ def test_the_curve_marks_the_first_bin_without_a_finite_loss(online):
     assert [one.get_xdata()[0] for one in ax.get_lines() if one.get_label() == "_diverged"] == [150]
 
 
-def test_all_nan_does_not_crash(tasks):
+def test_all_nan_is_an_empty_curve(tasks):
     tasks[["online_accuracy", "online_loss"]] = np.nan
-    online_accuracy(tasks).canvas.draw()
+    figure = online_accuracy(tasks)
+    figure.canvas.draw()
+    assert all(np.isnan(line.get_ydata()).all() for line in figure.axes[0].get_lines() if len(line.get_ydata()))
 
 
 def test_runs_of_one_label_with_another_step_size_are_told_apart(tasks):

@@ -28,25 +28,24 @@ class Population:
         del self.learners[index]
 
     def set_task(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.set_task(task)
+        self._each("set_task", tasks)
 
     def start_task(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.start_task(task)
+        self._each("start_task", tasks)
 
     def start_epoch(self, tasks: Sequence[Task], epoch: int) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.start_epoch(task, epoch)
+        self._each("start_epoch", tasks, epoch)
 
     def end_epoch(self, tasks: Sequence[Task], epoch: int) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.end_epoch(task, epoch)
+        self._each("end_epoch", tasks, epoch)
 
     def hand_in(self, tasks: Sequence[Task]) -> None:
-        for learner, task in zip(self.learners, tasks, strict=True):
-            learner.hand_in(task)
+        self._each("hand_in", tasks)
 
     def end_task(self, tasks: Sequence[Task]) -> None:
+        self._each("end_task", tasks)
+
+    def _each(self, method: str, tasks: Sequence[Task], *more: int) -> None:
+        """Call the method of that name of every learner with its own task."""
         for learner, task in zip(self.learners, tasks, strict=True):
-            learner.end_task(task)
+            getattr(learner, method)(task, *more)
