@@ -5,7 +5,6 @@ import pytest
 from lop.runs import Results
 from lop.utils.errors import UserError
 from lop.viz import (
-    bootstrap_mean,
     cost_and_result,
     first_moves,
     latex_table,
@@ -28,17 +27,6 @@ def timing_of(tasks: pd.DataFrame, seconds: dict[str, float]) -> pd.DataFrame:
 @pytest.fixture
 def results(tasks) -> Results:
     return Results(tasks=tasks, timing=timing_of(tasks, {"sgd": 2.0, "sassha": 5.0, "sassha + sdp": 6.0}))
-
-
-def test_bootstrap_interval_is_the_normal_one_for_many_values():
-    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
-    mean, low, high = bootstrap_mean(values)
-    half = 1.96 * values.std(ddof=1) / 20
-    assert mean == pytest.approx(values.mean())
-    assert (low, high) == (pytest.approx(mean - half, abs=0.03), pytest.approx(mean + half, abs=0.03))
-    assert bootstrap_mean(values) == (mean, low, high)
-    assert np.isnan(bootstrap_mean([1.0])[1])
-    assert bootstrap_mean([1.0, np.nan])[0] == 1.0
 
 
 def test_summary_puts_performance_next_to_cost(results):

@@ -19,7 +19,6 @@ from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
 from lop.viz.summary import (
     best_runs,
-    bootstrap_mean,
     first_moves,
     latex_table,
     markdown_table,
@@ -30,7 +29,6 @@ from lop.viz.tradeoffs import cost_and_result, order_of_moves, sensitivity
 
 __all__ = [
     "best_runs",
-    "bootstrap_mean",
     "compare_optimizers",
     "cost_and_result",
     "dashboard_grid",

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import rankdata
 
+from lop.runs.statistics import early_late, window_of
 from lop.utils.errors import UserError
 from lop.viz.diagnostics import present_metrics
 from lop.viz.measures import final_measure, measure_of, performance
@@ -39,11 +40,11 @@ def run_scores(tasks: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     tasks = prepared(tasks, ["task"])
     column, final = performance(tasks).column, final_measure(tasks).column
     tasks = common_tasks(tasks)
-    window = window or max(1, tasks["task"].nunique() // 5)
+    window = window_of(tasks["task"].nunique(), window)
     rows = []
     for (label, run), one in tasks.groupby(["label", "run"], sort=False):
         one = one.sort_values("task")
-        early, late = one[column].head(window).mean(), one[column].tail(window).mean()
+        early, late = early_late(one[column], window)
         row = {
             "label": label,
             "run": run,
@@ -68,7 +69,7 @@ def compared_tasks(tasks: pd.DataFrame, window: int | None = None) -> tuple[dict
     common = sorted(common_tasks(tasks)["task"].unique())
     if not common:
         raise UserError("no task was finished by all of these runs: compare fewer, or let them go on")
-    window = window or max(1, len(common) // 5)
+    window = window_of(len(common), window)
     own = tasks.groupby("label", sort=False)["task"].nunique()
     spans = {label: f"{_span(common)} of {count}" for label, count in own.items()}
     return spans, f"early {_span(common[:window])}, late {_span(common[-window:])}"
@@ -94,7 +95,7 @@ def compare_optimizers(
     tasks = prepared(tasks, ["task"])
     measured, reached = performance(tasks), final_measure(tasks)
     common = common_tasks(tasks)["task"].nunique()
-    window = window or max(1, common // 5)
+    window = window_of(common, window)
     scores = seed_scores(run_scores(tasks, window))
     styles = label_styles(tasks, baselines)
     places = {label: -i for i, label in enumerate(styles)}

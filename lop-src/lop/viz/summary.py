@@ -8,24 +8,12 @@ import pandas as pd
 
 from lop.runs import Results
 from lop.runs.labels import without
+from lop.runs.statistics import mean_interval
 from lop.utils.errors import UserError
 from lop.viz.compare import common_tasks, compared_tasks, run_scores, seed_scores
 from lop.viz.diagnostics import present_metrics
 from lop.viz.measures import Measure, measure_of, performance
 from lop.viz.style import prepared
-
-
-def bootstrap_mean(values: Sequence[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple:
-    """(mean, low, high): the mean with its percentile bootstrap interval (Efron 1979); no interval for one value."""
-    numbers = np.asarray(values, dtype=float)
-    numbers = numbers[np.isfinite(numbers)]
-    if len(numbers) == 0:
-        return float("nan"), float("nan"), float("nan")
-    if len(numbers) == 1:
-        return float(numbers[0]), float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).choice(numbers, size=(resamples, len(numbers))).mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(numbers.mean()), float(low), float(high)
 
 
 def seconds_per_task(timing: pd.DataFrame) -> pd.Series:
@@ -85,10 +73,10 @@ def summary_table(
     seconds = seconds_per_task(results.timing)
     rows = []
     for label, one in scores.groupby("label", sort=False):
-        change, low, high = bootstrap_mean(one["change"])
+        change = mean_interval(one["change"])
         row = {"label": label, "measure": measure.column, "seeds": len(one), "tasks": spans[label], "windows": windows}
         row |= {**one[["mean", "final"]].mean(), "worst": worst[label].mean()}
-        row |= {**one[["early", "late"]].mean(), "change": change, "low": low, "high": high}
+        row |= {**one[["early", "late"]].mean(), "change": change.value, "low": change.low, "high": change.high}
         rows.append(row | {"seconds": seconds[label]})
     table = pd.DataFrame(rows).set_index("label")
     if baseline in table.index:
