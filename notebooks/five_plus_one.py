@@ -36,19 +36,10 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
 from lop import viz
-from lop.notebook import run_methods, show, show_diagnostics, summary
+from lop.notebook import run_parameters, show, show_diagnostics, summary
 from lop.notebook.tables import hard_tasks
 
-results = run_methods(
-    benchmark,
-    methods,
-    seeds=seeds,
-    dataset=dataset,
-    results_dir=results_dir,
-    data_dir=data_dir,
-    time_limit_hours=time_limit_hours,
-    overrides=overrides,
-)
+results = run_parameters(globals())
 
 # %% [markdown]
 # ## Performance

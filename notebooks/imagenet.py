@@ -36,32 +36,16 @@ data_dir = None  # where data sets are looked for first
 time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
-from lop import viz
-from lop.notebook import run_methods, show, show_diagnostics, summary
+from lop.notebook import run_parameters, show_diagnostics, show_performance
 
-results = run_methods(
-    benchmark,
-    methods,
-    seeds=seeds,
-    dataset=dataset,
-    results_dir=results_dir,
-    data_dir=data_dir,
-    time_limit_hours=time_limit_hours,
-    overrides=overrides,
-)
+results = run_parameters(globals())
 
 # %% [markdown]
 # ## Performance
 # A linear net reaches 77% in the paper: a deep one that falls below it has lost more than it gains from depth.
 
 # %%
-show(viz.online_accuracy, results.tasks, baselines=methods[:1])
-
-# %%
-show(viz.compare_optimizers, results.tasks, baselines=methods[:1])
-
-# %%
-show(summary, results, baseline=methods[0])
+show_performance(results, methods[0])
 
 # %% [markdown]
 # ## Why: the diagnostics

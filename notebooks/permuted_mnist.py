@@ -38,32 +38,16 @@ data_dir = None  # where data sets are looked for first
 time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
-from lop import viz
-from lop.notebook import run_methods, show, show_diagnostics, summary
+from lop.notebook import run_parameters, show_diagnostics, show_performance
 
-results = run_methods(
-    benchmark,
-    methods,
-    seeds=seeds,
-    dataset=dataset,
-    results_dir=results_dir,
-    data_dir=data_dir,
-    time_limit_hours=time_limit_hours,
-    overrides=overrides,
-)
+results = run_parameters(globals())
 
 # %% [markdown]
 # ## Performance
 # Online accuracy: the share of examples predicted correctly before the update on them.
 
 # %%
-show(viz.online_accuracy, results.tasks, baselines=methods[:1])
-
-# %%
-show(viz.compare_optimizers, results.tasks, baselines=methods[:1])
-
-# %%
-show(summary, results, baseline=methods[0])
+show_performance(results, methods[0])
 
 # %% [markdown]
 # ## Why: the diagnostics

@@ -29,17 +29,9 @@ results_dir = "results/regression"
 time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
-from lop import viz
-from lop.notebook import run_methods, show, show_diagnostics, summary
+from lop.notebook import run_parameters, show_diagnostics, show_performance
 
-results = run_methods(
-    benchmark,
-    methods,
-    seeds=seeds,
-    results_dir=results_dir,
-    time_limit_hours=time_limit_hours,
-    overrides=overrides,
-)
+results = run_parameters(globals())
 
 # %% [markdown]
 # ## Performance
@@ -47,13 +39,7 @@ results = run_methods(
 # Single runs vary much: raise `seeds` before drawing a conclusion.
 
 # %%
-show(viz.online_accuracy, results.tasks, baselines=methods[:1])
-
-# %%
-show(viz.compare_optimizers, results.tasks, baselines=methods[:1])
-
-# %%
-show(summary, results, baseline=methods[0])
+show_performance(results, methods[0])
 
 # %% [markdown]
 # ## Why: the diagnostics

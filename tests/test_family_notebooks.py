@@ -8,7 +8,8 @@ import jupytext
 import pytest
 from generated_data import write_cifar, write_class_files
 
-from lop.runs import load
+from lop.notebook import run_parameters
+from lop.runs import load, read_config
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TINY = {"run.threads": 1, "run.device": "cpu", "benchmark.num_tasks": 2}
@@ -45,7 +46,15 @@ def test_notebooks_share_functions_not_lines():
     for (one, left), (other, right) in combinations(sources.items(), 2):
         block = SequenceMatcher(None, left, right, autojunk=False).find_longest_match()
         shared = left[block.a : block.a + block.size]
-        assert len(shared) <= 15, f"{one} and {other}: {shared}"
+        assert len(shared) <= 7, f"{one} and {other}: {shared}"
+
+
+def test_what_the_parameters_cell_says_is_what_is_run(tmp_path, capsys):
+    asked = {"benchmark": "permuted_digits", "methods": ["bp"], "seeds": [3], "results_dir": str(tmp_path)}
+    small = {"benchmark.num_tasks": 2, "benchmark.batch_size": 500, "net.hidden": [8], "run.diagnostics": False}
+    results = run_parameters({**asked, "overrides": small, "num_tasks": 1, "threads": 1, "name": "of a loop"})
+    config = read_config(Path(results.runs["folder"].item()))
+    assert (config.run.seed, config.run.threads, config.benchmark.options["num_tasks"]) == (3, 1, 2)
 
 
 def figures(shown: list) -> int:

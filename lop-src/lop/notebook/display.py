@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from lop.config import Config, Section
+from lop.notebook.tables import summary
 from lop.runs import Results
 from lop.utils.errors import UserError
-from lop.viz import dashboard_grid, dormant_heatmap
+from lop.viz import compare_optimizers, dashboard_grid, dormant_heatmap, online_accuracy, within_task
 
 
 def describe(config: Config) -> str:
@@ -57,3 +58,13 @@ def show_diagnostics(results: Results, baseline: str) -> None:
     show(lambda tasks: Markdown(DIAGNOSTICS), results)
     show(dashboard_grid, results.tasks, baselines=[baseline])
     show(dormant_heatmap, results.layers)
+
+
+def show_performance(results: Results, baseline: str, *, within: bool = False) -> None:
+    """Online performance, then how the methods compare (within: how they learn inside a task), then the summary."""
+    show(online_accuracy, results.tasks, baselines=[baseline])
+    if within:
+        show(within_task, results.online)
+    else:
+        show(compare_optimizers, results.tasks, baselines=[baseline])
+    show(summary, results, baseline=baseline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +123,17 @@ def run_methods(
     except MissingDataError as error:  # the one mistake that the notebook's text expects
         print(error)
         return Results()
+
+
+PARAMETERS = (
+    *("benchmark", "methods", "seeds", "num_tasks", "dataset", "overrides"),
+    *("device", "threads", "results_dir", "data_dir", "time_limit_hours"),
+)
+
+
+def run_parameters(names: Mapping[str, Any]) -> Results:
+    """`run_methods` with what a notebook's parameters cell says. names: the notebook's `globals()`.
+
+    Of these the `PARAMETERS` are read, and handed on where they are there.
+    """
+    return run_methods(**{name: names[name] for name in PARAMETERS if name in names})
