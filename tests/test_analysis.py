@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from lop.analysis import analyze, parse_tasks
+from lop.analysis import _as_the_run, analyze, parse_tasks
 from lop.plan import make_config
 from lop.runner import run
 from lop.utils.errors import UserError
@@ -37,6 +37,12 @@ def test_extras_for_chosen_tasks(folder):
     assert (distance > 0).all()
     first = analyze(folder, extras=["distance_from_init"], tasks=[0])
     assert first["distance_from_init_before"][0] == 0
+
+
+def test_options_are_those_of_the_run():
+    given = [{"name": "tau_dormant", "tau": 0.3}, "dead", {"name": "dormant_proportion", "threshold": 0.2}]
+    assert _as_the_run((), given) == given
+    assert _as_the_run(("grad_norm", "tau_dormant"), given) == [given[2], "grad_norm", given[0]]
 
 
 def test_mistakes(folder, tmp_path):

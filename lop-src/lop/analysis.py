@@ -10,6 +10,8 @@ import pandas as pd
 from lop.config import Config
 from lop.data.stream import Task
 from lop.experiment import Experiment, build
+from lop.metrics import METRICS
+from lop.metrics.chosen import Extra
 from lop.plan import BENCHMARKS
 from lop.runs import Table, checkpoint, read_config
 from lop.runs.records import phase_rows, scalar_columns
@@ -22,6 +24,7 @@ def analyze(folder: str | Path, *, extras: Sequence[str] = (), tasks: Sequence[i
 
     Writes `analysis_tasks.csv`, `analysis_layers.csv`, `analysis_spectra.csv` and `analysis_events.csv` into the
     run folder and returns the first. Everything is of the trained weights: shadow weights (EMA) are not kept.
+    Diagnostics have the options that the run gave them.
     Raises UserError for a folder without kept weights, an unknown diagnostic, or tasks that were not kept.
     """
     folder = Path(folder)
@@ -68,8 +71,15 @@ def _config(folder: Path, extras: Sequence[str]) -> Config:
     if BENCHMARKS[config.benchmark.name].kind == "control":
         raise UserError(f"{folder}: {config.benchmark.name} has no fixed reference inputs to analyze weights on")
     config.algos = []
-    config.metrics["extras"] = list(extras) or config.metrics.get("extras", [])
+    config.metrics["extras"] = _as_the_run(extras, config.metrics.get("extras", []))
     return config
+
+
+def _as_the_run(names: Sequence[str], extras: list[Extra]) -> list[Extra]:
+    """Diagnostics with the options that the run gave them; its own where none are named."""
+    given = {extra["name"]: extra for extra in extras if not isinstance(extra, str)}
+    core = [name for name in given if METRICS[name].core]
+    return [given.get(name, name) for name in dict.fromkeys([*core, *names])] if names else extras
 
 
 def _fresh_table(folder: Path, name: str) -> Table:

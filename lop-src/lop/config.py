@@ -164,15 +164,24 @@ def parse_override(text: str, source: str = "--set ") -> tuple[str, Any]:
     return path.strip(), parse_value(value, f"{source}{path.strip()}={value}")
 
 
+LISTS_OF_SECTIONS = (["algos"], ["metrics", "extras"])
+
+
 def override(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of `data` with the value at a dotted path replaced; list items by number (`algos.0.gamma`)."""
+    """A copy of `data` with the value at a dotted path replaced; list items by number (`algos.0.gamma`).
+
+    What stands there as a bare name becomes a section, so that its options can be set.
+    """
     data = copy.deepcopy(data)
     *parents, last = path.split(".")
     node: Any = data
     for i, part in enumerate(parents):
         here = ".".join(parents[: i + 1])
         if isinstance(node, list):
-            node = node[_index(node, part, here)]
+            number = _index(node, part, here)
+            if isinstance(node[number], str) and parents[:i] in LISTS_OF_SECTIONS:
+                node[number] = {"name": node[number]}
+            node = node[number]
         elif isinstance(node, dict):
             if isinstance(node.get(part), str) and part in ("benchmark", "net", "optimizer"):
                 node[part] = {"name": node[part]}

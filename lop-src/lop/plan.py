@@ -14,7 +14,7 @@ from typing import Any
 import lop
 from lop.algos import INTERVENTIONS
 from lop.config import Config, Section, check_options, default_options, override, parse_override, read_file, validate
-from lop.metrics import dashboard_options
+from lop.metrics import checked_extras, dashboard_options
 from lop.nets import NETS
 from lop.optimizers import optimizer_options
 from lop.training.benchmark import BENCHMARKS
@@ -98,6 +98,9 @@ def resolve(data: dict[str, Any]) -> Config:
     ]
     known_options = dashboard_options()
     given = check_options("metrics", known_options, config.metrics)
+    if "extras" in given:
+        with blame("metrics"):
+            given["extras"] = checked_extras(given["extras"])
     config.metrics = {name: value for name, value in given.items() if value != known_options[name].default}
     return config
 

@@ -1,7 +1,6 @@
 """The dashboard: every diagnostic of every kind of net, its churn, its reasons, its summary."""
 
 import dataclasses
-import inspect
 import io
 import json
 import math
@@ -11,13 +10,13 @@ import torch
 from metrics_small import FixedTask, SmallLearner
 
 from lop.metrics import CORE, METRICS, Dashboard, Reason, dashboard_options, format_summary, metric
+from lop.metrics.chosen import chosen
 from lop.metrics.ranks import effective_rank
-from lop.metrics.registry import metric_options
 from lop.nets.actor_critic import ActorCritic
 from lop.nets.convnet import ConvNet
 from lop.nets.mlp import MLP
 from lop.nets.resnet import ResNet18
-from lop.plan import resolve
+from lop.plan import make_config, resolve
 from lop.runs import checkpoint
 from lop.runs.records import phase_rows
 from lop.utils.errors import UserError
@@ -29,6 +28,7 @@ NETS = {
     "resnet": lambda: ResNet18(SHAPE, 4, width=3, blocks=[1, 1]),
     "policy and value": lambda: ActorCritic(SHAPE, 3, hidden=[6, 5]),
 }
+ALL = [{"name": name, "steps": 2} if name == "trainability" else name for name in METRICS]
 SAMPLE = """\
 ======================================================================
   Task 0 Summary
@@ -89,7 +89,7 @@ def test_every_diagnostic_of_every_net_is_in_its_range(net, loss, drawn, images)
         task = FixedTask(
             x, torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), test=(x[:2], x[:2, 0, :2, 0])
         )
-    dashboard = Dashboard(learner, reference_size=16, ntk_size=6, extras=list(METRICS), trainability_steps=3)
+    dashboard = Dashboard(learner, reference_size=16, ntk_size=6, extras=ALL)
     before = dashboard.before(task)
     perturb(learner.net)
     after = dashboard.after(task)
@@ -219,11 +219,15 @@ def test_layers_carry_the_names_the_net_gives_them(net, drawn, images):
 
 
 def test_options_belong_to_their_diagnostics():
-    """The dashboard's own signature names none of them."""
-    own = set(inspect.signature(Dashboard.__init__).parameters)
-    assert not own & set(metric_options())
-    assert metric_options([METRICS["tau_dormant"]])["tau"].default == 0.1
-    assert {"reference_size", "tau", "sam_rho", "lanczos_steps"} <= set(dashboard_options())
+    """The dashboard's own names no diagnostic's, and two diagnostics may call theirs alike."""
+    shared = {"reference_size", "ntk_size", "ntk", "eval_examples", "extras", "seed"}
+    assert set(dashboard_options()) == shared
+    assert {name: set(METRICS[name].options) for name in ("trainability", "hessian_top_eigenvalue", "dead")} == {
+        "trainability": {"steps", "lr"},
+        "hessian_top_eigenvalue": {"steps"},
+        "dead": set(),
+    }
+    assert METRICS["tau_dormant"].options["tau"].default == 0.1
 
 
 def test_a_diagnostic_with_an_option_is_one_function(mlp, images, monkeypatch):
@@ -235,28 +239,68 @@ def test_a_diagnostic_with_an_option_is_one_function(mlp, images, monkeypatch):
     def _mine(probe, *, power: float = 1.0):
         return probe.outputs.abs().max() ** power
 
-    one, two = (
-        Dashboard(mlp, reference_size=16, ntk_size=4, extras=["mine"], **options).before(images)["mine"]
-        for options in ({}, {"power": 2.0})
+    @metric("other", "other", (0, None), None, "its options have the names of another's and of the dashboard's")
+    def _other(probe, *, power: int = 3, seed: int = 5):
+        return probe.outputs.abs().max() * power * seed
+
+    one, two, both = (
+        Dashboard(mlp, reference_size=16, ntk_size=4, extras=extras).before(images)
+        for extras in (
+            ["mine"],
+            [{"name": "mine", "power": 2.0}],
+            ["mine", {"name": "other", "power": 4, "seed": 6}],
+        )
     )
-    assert two == pytest.approx(one**2)
-    config = resolve({"benchmark": "permuted_digits", "metrics": {"extras": ["mine"], "power": 3}})
-    assert config.metrics["power"] == 3.0
-    with pytest.raises(UserError, match=r"^metrics\.power: .*number"):
-        resolve({"benchmark": "permuted_digits", "metrics": {"power": "high"}})
-    with pytest.raises(UserError, match="did you mean 'power'"):
-        resolve({"benchmark": "permuted_digits", "metrics": {"powr": 1}})
-    with pytest.raises(UserError, match="'power' means something else"):
+    assert two["mine"] == pytest.approx(one["mine"] ** 2)
+    assert (both["mine"], both["other"]) == pytest.approx((one["mine"], one["mine"] * 24))
 
-        @metric("other", "other", (0, None), None, "another meaning of the same key")
-        def _other(probe, *, power: int = 3):
-            return probe.outputs.abs().max()
+    def extras(*sections):
+        config = resolve({"benchmark": "permuted_digits", "metrics": {"extras": list(sections)}})
+        return config.metrics["extras"]
 
-    with pytest.raises(UserError, match="'seed' means something else"):
+    assert extras({"name": "mine", "power": "3"}, {"name": "other"}) == [{"name": "mine", "power": 3.0}, "other"]
+    assert extras({"name": "mine", "power": 1}) == extras("mine") == ["mine"]  # one experiment has one name
+    for wrong, words in (
+        ({"name": "mine", "power": "high"}, r"^metrics\.extras\.0\.power: .*number"),
+        ({"name": "mine", "powr": 1}, r"^metrics\.extras\.0\.powr: unknown key; did you mean 'power'"),
+        ({"power": 1}, r"^metrics\.extras\.0: expected a diagnostic's name"),
+        ({"name": "mines"}, r"^metrics\.extras\.0: unknown diagnostic 'mines'"),
+        (7, r"^metrics\.extras\.0: "),
+    ):
+        with pytest.raises(UserError, match=words):
+            extras(wrong)
+    with pytest.raises(UserError, match=r"^metrics\.power: unknown key"):
+        resolve({"benchmark": "permuted_digits", "metrics": {"power": 1}})
 
-        @metric("other", "other", (0, None), None, "a key of the dashboard")
-        def _seeded(probe, *, seed: int = 3):
-            return probe.outputs.abs().max()
+
+def test_a_core_diagnostic_takes_options_by_being_named(mlp, images):
+    given = [{"name": "dormant_proportion", "threshold": 2.0}]  # no unit is active on more than all of the batch
+    result = Dashboard(mlp, reference_size=16, ntk_size=4, extras=given).before(images)
+    assert result["dormant_proportion"] == 1
+    assert list(result)[: len(CORE)] == list(Dashboard(mlp, reference_size=16, ntk_size=4).before(images))[: len(CORE)]
+
+
+def test_companions_share_options():
+    trace, error = chosen([{"name": "hessian_trace", "probes": 7}])[len(CORE) :]
+    assert [(one.metric.name, one.options) for one in (trace, error)] == [
+        ("hessian_trace", {"probes": 7}),
+        ("hessian_trace_se", {"probes": 7}),
+    ]
+    own = chosen([{"name": "hessian_trace", "probes": 7}, {"name": "hessian_trace_se", "probes": 9}])[len(CORE) :]
+    assert [one.options["probes"] for one in own] == [7, 9]
+    assert [one.metric.name for one in chosen(["dead", "dead"])][len(CORE) :] == ["dead"]
+    with pytest.raises(UserError, match=r"^extras\.0: 'tau_dormant' is asked for twice"):
+        chosen(["tau_dormant", {"name": "tau_dormant", "tau": 0.2}])
+
+
+def test_an_option_is_set_by_its_dotted_path():
+    config = make_config(
+        benchmark="permuted_digits",
+        overrides={"metrics.extras": ["dead", "tau_dormant"], "metrics.extras.1.tau": 0.2, "algos": ["sdp"]}
+        | {"algos.0.gamma": 0.5},
+    )
+    assert config.metrics["extras"] == ["dead", {"name": "tau_dormant", "tau": 0.2}]
+    assert config.algos[0].options["gamma"] == 0.5
 
 
 def test_reasons_survive_a_checkpoint(mlp, images, tmp_path):
@@ -322,7 +366,7 @@ def test_a_diverged_net_gives_nan_and_the_reason(where, reason, mlp, images):
         else:
             mlp.net.head.weight.fill_(1e38)
             mlp.net.body[-2].bias.fill_(1e3)
-    dashboard = Dashboard(mlp, reference_size=16, ntk_size=4, extras=list(METRICS), trainability_steps=2)
+    dashboard = Dashboard(mlp, reference_size=16, ntk_size=4, extras=ALL)
     result = dashboard.before(images)
     assert math.isnan(result["loss"])
     assert math.isnan(result["train_acc"])
@@ -401,7 +445,9 @@ def test_a_diagnostic_that_fails_is_nan_with_its_error(mlp, images, monkeypatch)
 
 def test_the_block_of_the_hessian_is_chosen_by_layer(mlp, images):
     ranks = [
-        Dashboard(mlp, reference_size=16, ntk_size=4, extras=["hessian_eff_rank"], hessian_layer=layer).before(images)
+        Dashboard(mlp, reference_size=16, ntk_size=4, extras=[{"name": "hessian_eff_rank", "layer": layer}]).before(
+            images
+        )
         for layer in (None, "hidden1")
     ]
     assert ranks[0]["hessian_eff_rank"] != ranks[1]["hessian_eff_rank"]
@@ -431,8 +477,8 @@ def test_the_core_is_the_summarys_eleven():
         ("ntk_size", 65),
         ("ntk", "half"),
         ("eval_examples", 0),
-        ("tau", -1.0),
-        ("sam_rho", 0.0),
+        ("extras", [{"name": "tau_dormant", "tau": -1.0}]),
+        ("extras", [{"name": "sharpness", "rho": 0.0}]),
         ("extras", ["hessian_tracee"]),
     ],
 )
@@ -443,8 +489,8 @@ def test_a_bad_option_is_refused_by_name(option, value, mlp):
 
 
 def test_a_layer_that_the_net_does_not_have_is_refused_when_the_dashboard_is_made(mlp):
-    with pytest.raises(UserError, match=r"^hessian_layer: did you mean 'hidden[01]'"):
-        Dashboard(mlp, extras=["hessian_eff_rank"], hessian_layer="hidden7")
+    with pytest.raises(UserError, match=r"^extras\.0\.layer: did you mean 'hidden[01]'"):
+        Dashboard(mlp, extras=[{"name": "hessian_eff_rank", "layer": "hidden7"}])
 
 
 def test_an_unknown_extra_lists_the_near_matches(mlp):

@@ -114,8 +114,9 @@ def test_whether_gradients_are_recorded_is_left_to_the_caller():
 def train(net, optimizer_name, task, diagnostics: bool):
     optimizer = get_optimizer(optimizer_name, net, lr=0.01)
     learner = Learner(net, optimizer, loss="cross_entropy")
-    extras = [name for name in METRICS if name != "hessian_eff_rank"]
-    dashboard = Dashboard(learner, reference_size=12, ntk_size=5, extras=extras, trainability_steps=2)
+    extras = [name for name in METRICS if name not in ("hessian_eff_rank", "trainability")]
+    extras.append({"name": "trainability", "steps": 2})
+    dashboard = Dashboard(learner, reference_size=12, ntk_size=5, extras=extras)
     for _ in range(2):
         if diagnostics:
             dashboard.before(task)

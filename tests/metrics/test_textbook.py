@@ -20,8 +20,14 @@ NETS = {
     "convnet": lambda: ConvNet(SHAPE, 3, channels=[3], kernel_sizes=[3], hidden=[4]),
 }
 REFERENCE, FEW = 14, 5
-OPTIONS = {"dormant_threshold": 0.3, "tau": 0.4, "hessian_layer": "hidden1", "sam_rho": 0.2, "trace_probes": 500}
-OPTIONS |= {"trainability_steps": 4, "trainability_lr": 0.3, "lanczos_steps": 300}
+OPTIONS = {
+    "dormant_proportion": {"threshold": 0.3},
+    "tau_dormant": {"tau": 0.4},
+    "hessian_trace": {"probes": 500},
+    "hessian_top_eigenvalue": {"steps": 300},
+    "sharpness": {"rho": 0.2},
+    "trainability": {"steps": 4, "lr": 0.3},
+}
 
 
 class Case:
@@ -40,8 +46,10 @@ class Case:
         self.task = FixedTask(x, y, test, index=3)
         self.x, self.y, self.few = x[:REFERENCE], y[:REFERENCE], (x[:FEW], y[:FEW])
         layer = self.net.hidden_layers()[-1].name
-        options = OPTIONS | {"hessian_layer": layer, "reference_size": REFERENCE, "ntk_size": FEW, "seed": 8}
-        dashboard = Dashboard(SmallLearner(self.net), extras=list(METRICS), **options)
+        options = OPTIONS | {"hessian_eff_rank": {"layer": layer}}
+        # the trace's standard error comes with it
+        extras = [{"name": name, **options.get(name, {})} for name in METRICS if name != "hessian_trace_se"]
+        dashboard = Dashboard(SmallLearner(self.net), extras=extras, reference_size=REFERENCE, ntk_size=FEW, seed=8)
         dashboard.before(self.task)
         with torch.no_grad():
             for p in self.net.parameters():
@@ -114,7 +122,7 @@ def units(case, rule):
 
 def tau_dormant(columns):
     means = [sum(map(abs, column)) / len(column) for column in columns]
-    return [mean <= OPTIONS["tau"] * sum(means) / len(means) for mean in means]
+    return [mean <= OPTIONS["tau_dormant"]["tau"] * sum(means) / len(means) for mean in means]
 
 
 def weights(case, value, scalar):
@@ -172,7 +180,7 @@ def sharpness(case):
     with torch.no_grad():
         for p in moved.parameters():
             step = gradient[start : start + p.numel()].view(p.shape)
-            p += OPTIONS["sam_rho"] * step / gradient.norm()
+            p += OPTIONS["sharpness"]["rho"] * step / gradient.norm()
             start += p.numel()
         return (case.loss(moved) - case.loss()).item()
 
@@ -180,8 +188,8 @@ def sharpness(case):
 def trainability(case):
     net = copy.deepcopy(case.net).train()
     labels = torch.randint(3, (REFERENCE,), generator=make_generator(8, "metrics", "trainability", case.task.index))
-    optimizer = torch.optim.SGD(net.parameters(), lr=OPTIONS["trainability_lr"])
-    for _ in range(OPTIONS["trainability_steps"]):
+    optimizer = torch.optim.SGD(net.parameters(), lr=OPTIONS["trainability"]["lr"])
+    for _ in range(OPTIONS["trainability"]["steps"]):
         optimizer.zero_grad()
         F.cross_entropy(net(case.x), labels).backward()
         optimizer.step()
@@ -191,7 +199,11 @@ def trainability(case):
 def trace_error(case):
     """Standard error of the mean of Rademacher probes: 2 * sum of squared off-diagonals is one probe's variance."""
     hessian = case.hessian()
-    return (2 * (hessian.square().sum() - hessian.diagonal().square().sum()) / OPTIONS["trace_probes"]).sqrt().item()
+    return (
+        (2 * (hessian.square().sum() - hessian.diagonal().square().sum()) / OPTIONS["hessian_trace"]["probes"])
+        .sqrt()
+        .item()
+    )
 
 
 def distances(case):

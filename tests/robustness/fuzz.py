@@ -107,7 +107,10 @@ def configs(draw, data_dir: Path, results_dir: Path) -> dict[str, Any]:
         data["algos"].append(draw(with_options({"name": name}, default_options(INTERVENTIONS[name]), wild)))
     data["metrics"] = draw(with_options(data["metrics"], default_options(Dashboard), wild, most=2))
     if draw(st.integers(0, 3)) == 0:
-        data["metrics"]["extras"] = draw(st.lists(st.sampled_from(sorted(METRICS)), max_size=3))
+        data["metrics"]["extras"] = [
+            draw(with_options({"name": name}, default_options(METRICS[name].options), wild, most=2))
+            for name in draw(st.lists(st.sampled_from(sorted(METRICS)), max_size=3))
+        ]
     run_defaults = {k: f.default for k, f in type(Config.model_fields["run"].default).model_fields.items()}
     run_defaults = {k: v for k, v in run_defaults.items() if k not in ("results_dir", "data_dir", "threads", "resume")}
     data["run"] = draw(with_options(data["run"], run_defaults, wild, most=2))
@@ -150,7 +153,6 @@ SIZES = {
     "blocks": 2,
     "reference_size": 64,
     "ntk_size": 32,
-    "trainability_steps": 3,
     "n_samples": 3,
     "max_iter": 3,
     "max_eval": 3,
@@ -177,11 +179,20 @@ def capped(config: Config) -> Config:
         config.benchmark.model_extra["epochs"] = min(config.benchmark.options["epochs"], 4)
         config.benchmark.model_extra["minibatches"] = min(config.benchmark.options["minibatches"], 8)
     config.metrics = {key: _capped(key, value) for key, value in config.metrics.items()}
+    if "extras" in config.metrics:
+        config.metrics["extras"] = [{**section, **_FEW_STEPS.get(section["name"], {})} for section in _sections(config)]
     for algo in config.algos:
         for key, value in (algo.model_extra or {}).items():
             algo.model_extra[key] = _capped(key, value)
     config.run.threads = None
     return config
+
+
+_FEW_STEPS = {"trainability": {"steps": 3}}
+
+
+def _sections(config: Config) -> list[dict[str, Any]]:
+    return [{"name": extra} if isinstance(extra, str) else extra for extra in config.metrics["extras"]]
 
 
 def _capped(key: str, value: Any) -> Any:

@@ -44,7 +44,7 @@ _SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "five_plus_one_cifar": ({**_OWN, "steps_per_task": 6}, _CNN),
     "rl_slippery_ant": ({**_CONTROL, "friction_every": 40}, {"name": "actor_critic", "hidden": [6, 6]}),
 }
-SMALL_METRICS = {"reference_size": 8, "ntk_size": 4, "trainability_steps": 2}
+SMALL_METRICS = {"reference_size": 8, "ntk_size": 4}
 LR = {"lr": 1e-3}
 
 

@@ -1,5 +1,6 @@
 """Diagnostics of plasticity. A new one is one function with `@metric`, in a module of this package or outside it."""
 
+from lop.metrics.chosen import checked_extras
 from lop.metrics.dashboard import Dashboard, dashboard_options
 from lop.metrics.evaluate import evaluate
 from lop.metrics.probing import probing
@@ -18,6 +19,7 @@ __all__ = [
     "Metric",
     "Reason",
     "UndefinedMetricError",
+    "checked_extras",
     "dashboard_options",
     "evaluate",
     "format_summary",

@@ -129,10 +129,10 @@ def _whole(probe) -> HessianProduct:
     "largest Hessian eigenvalue",
     (None, None),
     False,
-    "largest eigenvalue of the Hessian of the loss on the reference batch (`lanczos_steps` Lanczos steps)",
+    "largest eigenvalue of the Hessian of the loss on the reference batch (`steps` Lanczos steps)",
 )
-def _top(probe, *, lanczos_steps: Annotated[int, Field(ge=1)] = 40):
-    return lanczos(_whole(probe), lanczos_steps, probe.generator("hessian_top_eigenvalue"))[-1]
+def _top(probe, *, steps: Annotated[int, Field(ge=1)] = 40):
+    return lanczos(_whole(probe), steps, probe.generator("hessian_top_eigenvalue"))[-1]
 
 
 @metric(
@@ -140,11 +140,11 @@ def _top(probe, *, lanczos_steps: Annotated[int, Field(ge=1)] = 40):
     "Hessian trace",
     (None, None),
     None,
-    "trace of the Hessian of the loss on the reference batch (`trace_probes` Hutchinson probes)",
+    "trace of the Hessian of the loss on the reference batch (`probes` Hutchinson probes)",
     companions=("hessian_trace_se",),
 )
-def _trace(probe, *, trace_probes: TraceProbes = 30):
-    return _trace_and_error(probe, trace_probes)[0]
+def _trace(probe, *, probes: TraceProbes = 30):
+    return _trace_and_error(probe, probes)[0]
 
 
 @metric(
@@ -155,20 +155,20 @@ def _trace(probe, *, trace_probes: TraceProbes = 30):
     "standard error of hessian_trace over its probes",
     companions=("hessian_trace",),
 )
-def _trace_se(probe, *, trace_probes: TraceProbes = 30):
-    return _trace_and_error(probe, trace_probes)[1]
+def _trace_se(probe, *, probes: TraceProbes = 30):
+    return _trace_and_error(probe, probes)[1]
 
 
 def _trace_and_error(probe, probes: int):
     return probe.once(
-        "hessian_trace", lambda: hutchinson_trace(_whole(probe), probes, probe.generator("hessian_trace"))
+        f"hessian_trace/{probes}", lambda: hutchinson_trace(_whole(probe), probes, probe.generator("hessian_trace"))
     )
 
 
-def _check_layer(net, *, hessian_layer: str | None = None) -> None:
-    names = [layer.name for layer in net.hidden_layers()]
-    if hessian_layer is not None and hessian_layer not in names:
-        raise UserError(f"hessian_layer: {near_matches(hessian_layer, names)}, got {hessian_layer!r}")
+def _check_layer(net, *, layer: str | None = None) -> None:
+    names = [hidden.name for hidden in net.hidden_layers()]
+    if layer is not None and layer not in names:
+        raise UserError(f"{near_matches(layer, names)}, got {layer!r}", option="layer", joint=": ")
 
 
 @metric(
@@ -179,10 +179,10 @@ def _check_layer(net, *, hessian_layer: str | None = None) -> None:
     "effective rank of one layer's block of the Hessian, the head's by default (after Lewandowski 2023)",
     check=_check_layer,
 )
-def _hessian_eff_rank(probe, *, hessian_layer: str | None = None):
-    """hessian_layer: name of the hidden layer whose incoming parameters are the block; None: the head."""
-    chosen = {layer.name: [layer.incoming] for layer in probe.layers}
-    modules = chosen.get(hessian_layer, probe.net.output_layers())
+def _hessian_eff_rank(probe, *, layer: str | None = None):
+    """layer: name of the hidden layer whose incoming parameters are the block; None: the head."""
+    blocks = {hidden.name: [hidden.incoming] for hidden in probe.layers}
+    modules = probe.net.output_layers() if layer is None else blocks[layer]
     block = [p for module in modules for p in module.parameters()]
     product = HessianProduct(probe.mean_loss(probe.net(probe.x)), block)
     return hessian_effective_rank(product, probe.generator("hessian_eff_rank"))
@@ -193,7 +193,7 @@ def _hessian_eff_rank(probe, *, hessian_layer: str | None = None):
     "sharpness (SAM gap)",
     (None, None),
     False,
-    "rise of the reference loss at distance sam_rho up the gradient (Foret 2021)",
+    "rise of the reference loss at distance rho up the gradient (Foret 2021)",
 )
-def _sharpness(probe, *, sam_rho: Annotated[float, Field(gt=0)] = 0.05):
-    return sharpness(probe.net, probe.x, probe.y, probe.loss, sam_rho, probe.active)
+def _sharpness(probe, *, rho: Annotated[float, Field(gt=0)] = 0.05):
+    return sharpness(probe.net, probe.x, probe.y, probe.loss, rho, probe.active)

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lop.config import check_options
+from lop.metrics.chosen import Chosen, Extra, chosen
 from lop.metrics.numerics import precise
 from lop.metrics.probe import Probe, Settings
 from lop.metrics.probing import probing
 from lop.metrics.reasons import Limited, Reason, UndefinedMetricError, explained
-from lop.metrics.registry import CORE, METRICS, Metric, metric_options, options_of
-from lop.utils.errors import UserError, lookup
+from lop.metrics.registry import Metric, options_of
+from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require, require_choice
 
 
@@ -28,8 +28,9 @@ class Dashboard:
 
     reference_size: examples in the reference batch. ntk_size: how many of these the NTK is computed on.
     ntk: "pseudo" (of the summed logits) or "full" (summed over the outputs). eval_examples: cap on the training
-    examples for loss and train_acc, None for all; the test split is used whole. extras: further names from
-    `METRICS`. seed: of the random probes. options: of single diagnostics, see `metric_options`.
+    examples for loss and train_acc, None for all; the test split is used whole. extras: further diagnostics, by name
+    or as sections with their options, `{"name": "tau_dormant", "tau": 0.2}`; a core one is given options in the same
+    way. seed: of the random probes.
     """
 
     def __init__(
@@ -40,9 +41,8 @@ class Dashboard:
         ntk_size: int = 32,
         ntk: Literal["pseudo", "full"] = "pseudo",
         eval_examples: int | None = 10000,
-        extras: Sequence[str] = (),
+        extras: Sequence[Extra] = (),
         seed: int = 0,
-        **options: Any,
     ):
         require(COUNT, reference_size=reference_size, ntk_size=ntk_size, eval_examples=eval_examples)
         if ntk_size > reference_size:
@@ -50,13 +50,10 @@ class Dashboard:
         require_choice(("pseudo", "full"), ntk=ntk)
         self.learner = learner
         self.settings = Settings(reference_size, ntk_size, ntk, eval_examples, seed)
-        self.metrics = _chosen(extras)
-        given = check_options("", metric_options(), options)
-        self.options = {m.name: {name: given[name] for name in m.options if name in given} for m in self.metrics}
-        for metric in self.metrics:
-            if metric.check is not None:
-                metric.check(learner.net, **self.options[metric.name])
-        keep = any(metric.needs_initial for metric in self.metrics)
+        self.chosen = chosen(extras)
+        for one in self.chosen:
+            _check(one, learner.net)
+        keep = any(one.metric.needs_initial for one in self.chosen)
         self.initial = [p.detach().clone() for p in learner.net.parameters()] if keep else None
         self._task_index: int | None = None
         self._earlier_outputs: Tensor | None = None
@@ -91,28 +88,29 @@ class Dashboard:
         with probing(self.learner.net, self.learner.optimizer), torch.enable_grad():
             earlier = self._earlier_outputs if after and self._task_index == task.index else None
             probe = Probe(self.learner, task, self.settings, self.initial, earlier)
-            metrics = [metric for metric in self.metrics if after or not metric.after_only]
+            measured = [one for one in self.chosen if after or not one.metric.after_only]
             values, reasons, details = {}, {}, {}
-            for metric in metrics:
-                value, reason, details[metric.name] = self._value(metric, probe)
+            for one in measured:
+                name = one.metric.name
+                value, reason, details[name] = self._value(one, probe)
                 if value is not None:
-                    values[metric.name] = value
+                    values[name] = value
                 if reason is not None:
-                    reasons[metric.name] = reason
+                    reasons[name] = reason
             if not after:
                 self._task_index, self._earlier_outputs = task.index, probe.outputs.clone()
-            result = _as_result(metrics, _read_back(values), reasons, probe)
+            result = _as_result([one.metric for one in measured], _read_back(values), reasons, probe)
         result["explanations"] = {name: explained(reason, details[name]) for name, reason in reasons.items()}
         result["evaluation_seconds"] = probe.evaluation_seconds
         result["seconds"] = time.perf_counter() - start
         return result
 
-    def _value(self, metric: Metric, probe: Probe) -> tuple[Any, Reason | None, str]:
+    def _value(self, one: Chosen, probe: Probe) -> tuple[Any, Reason | None, str]:
         """(value or None, why it is missing or only a bound, detail)."""
         try:
-            if metric.per_layer and not probe.layers:
+            if one.metric.per_layer and not probe.layers:
                 raise UndefinedMetricError(Reason.NO_HIDDEN_LAYER)
-            value = metric.compute(probe, **self.options[metric.name])
+            value = one.metric.compute(probe, **one.options)
         except UndefinedMetricError as error:
             return None, error.reason, error.detail
         except RuntimeError as error:  # out of memory, no convergence: a run must not die of being measured
@@ -121,8 +119,17 @@ class Dashboard:
 
 
 def dashboard_options() -> dict[str, Parameter]:
-    """What the config's `metrics` may hold: the dashboard's own options and those of all diagnostics."""
-    return {**options_of(Dashboard.__init__), **metric_options()}
+    """What the config's `metrics` may hold."""
+    return options_of(Dashboard.__init__)
+
+
+def _check(one: Chosen, net: Any) -> None:
+    """Raises UserError where a diagnostic's options do not fit the net."""
+    if one.metric.check is not None:
+        try:
+            one.metric.check(net, **one.options)
+        except UserError as error:
+            raise error.within(one.place) from None
 
 
 def _as_result(
@@ -146,16 +153,6 @@ def _as_result(
             layers[metric.name] = values[1:]
     names = [layer.name for layer in probe.layers]
     return {**result, "layers": layers, "layer_names": names, "spectra": spectra, "reasons": reasons}
-
-
-def _chosen(extras: Sequence[str]) -> list[Metric]:
-    names = list(CORE)
-    for name in extras:
-        try:
-            names += [name, *lookup(METRICS, name, "diagnostic").companions]
-        except UserError as error:
-            raise error.within("extras") from None
-    return [METRICS[name] for name in dict.fromkeys(names)]
 
 
 def _read_back(values: dict[str, Any]) -> dict[str, list[float]]:

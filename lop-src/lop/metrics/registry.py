@@ -1,12 +1,11 @@
 """The registry of diagnostics: what each is called, how it is read, how it is computed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
-from lop.utils.errors import UserError
 from lop.utils.registry import Registry
 
 # The dashboard's own values, in the order of the summary; every other registered name is an extra.
@@ -25,10 +24,6 @@ CORE = (
 )
 
 
-OWN_OPTIONS: frozenset[str] = frozenset({"reference_size", "ntk_size", "ntk", "eval_examples", "extras", "seed"})
-"""Options of the dashboard itself; no diagnostic may have one of the same name."""
-
-
 @dataclass(frozen=True)
 class Metric:
     """One diagnostic.
@@ -40,7 +35,7 @@ class Metric:
     which are kept for it. companions: names that are computed along with it.
     compute: Probe -> 0-d tensor; (0-d tensor, tensor of layers) if per_layer; 1-d tensor if a spectrum; a `Limited`
     of these where the value is only a bound. Raises UndefinedMetricError. Its keyword-only, annotated parameters are
-    the diagnostic's options, keys of the config's `metrics`.
+    the diagnostic's own options, given beside its name.
     check: called with (net, **options) when a dashboard is made that measures it; raises UserError.
     """
 
@@ -77,19 +72,10 @@ METRICS: Registry[Metric] = Registry("diagnostic")
 
 
 def metric(name: str, label: str, range: tuple, higher_is_better: bool | None, description: str, **kind):
-    """Decorator: registers the function that computes `name` from a Probe. kind: further fields of a `Metric`.
-
-    Raises UserError where an option has the name of one of the dashboard's, or of another diagnostic's with another
-    type or default: diagnostics may share an option, but one key of the config cannot mean two things.
-    """
+    """Decorator: registers the function that computes `name` from a Probe. kind: further fields of a `Metric`."""
 
     def register(compute):
-        new = Metric(name, label, range, higher_is_better, description, compute, **kind)
-        known = metric_options(other for other in METRICS.values() if other.name != name)
-        for option, parameter in new.options.items():
-            if option in OWN_OPTIONS or (option in known and known[option] != parameter):
-                raise UserError(f"diagnostic {name!r}: its option {option!r} means something else; choose another name")
-        METRICS.add(name, new)
+        METRICS.add(name, Metric(name, label, range, higher_is_better, description, compute, **kind))
         return compute
 
     return register
@@ -100,9 +86,3 @@ def options_of(function: Callable[..., Any]) -> dict[str, Parameter]:
     hints = get_type_hints(function, include_extras=True)
     parameters = signature(function).parameters.values()
     return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def metric_options(metrics: Iterable[Metric] | None = None) -> dict[str, Parameter]:
-    """The options of these diagnostics, default: of all, by name."""
-    chosen = METRICS.values() if metrics is None else metrics
-    return {name: parameter for one in chosen for name, parameter in one.options.items()}

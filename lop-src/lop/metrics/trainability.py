@@ -65,15 +65,15 @@ def _random_targets(outputs: Tensor, loss: str, generator: torch.Generator, acti
 def _trainability(
     probe,
     *,
-    trainability_steps: Annotated[int, Field(ge=1)] = 50,
-    trainability_lr: Annotated[float, Field(gt=0)] = 0.01,
+    steps: Annotated[int, Field(ge=1)] = 50,
+    lr: Annotated[float, Field(gt=0)] = 0.01,
 ):
     return trainability(
         probe.net,
         probe.x,
         probe.loss,
         probe.generator("trainability"),
-        steps=trainability_steps,
-        lr=trainability_lr,
+        steps=steps,
+        lr=lr,
         active=probe.active,
     )

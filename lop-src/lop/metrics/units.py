@@ -67,8 +67,8 @@ def _proportions(features: list[Tensor], rule) -> tuple[Tensor, Tensor]:
     "share of hidden units active on less than 1% of the reference batch (Dohare 2024)",
     per_layer=True,
 )
-def _dormant(probe, *, dormant_threshold: Annotated[float, Field(ge=0)] = 0.01):
-    return _proportions(probe.features, lambda f: dormant_units(f, dormant_threshold))
+def _dormant(probe, *, threshold: Annotated[float, Field(ge=0)] = 0.01):
+    return _proportions(probe.features, lambda f: dormant_units(f, threshold))
 
 
 @metric(
