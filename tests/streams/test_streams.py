@@ -12,6 +12,7 @@ NAMES = [name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "su
 SMALL = {
     "permuted_mnist": {"batch_size": 7, "num_tasks": 5},
     "permuted_digits": {},
+    "label_permuted": {"steps_per_task": 9, "batch_size": 7, "num_tasks": 6},
     "incremental_cifar": {"train_per_class": 4, "validation_per_class": 2, "batch_size": 7, "epochs": 2},
     "imagenet": {"batch_size": 5, "num_tasks": 12},
     "tiny_imagenet": {"classes_per_task": 3, "batch_size": 5, "num_tasks": 12},
@@ -21,7 +22,8 @@ SMALL = {
     "five_plus_one_cifar": {"batch_size": 4, "steps_per_task": 14},
 }
 OWN_DATA = {
-    name: {} if name in ("permuted_digits", "slowly_changing_regression") else {"verify": False} for name in NAMES
+    name: {} if name in ("permuted_digits", "label_permuted", "slowly_changing_regression") else {"verify": False}
+    for name in NAMES
 }
 
 
@@ -151,7 +153,9 @@ def test_redrawn_examples_are_other_images_in_every_task_and_still_pure(make):
     assert stream.task(2).steps_per_epoch == 20 // 7
 
 
-@pytest.mark.parametrize("name", ["permuted_mnist", "random_label_mnist", "random_label_cifar", "five_plus_one_cifar"])
+@pytest.mark.parametrize(
+    "name", ["permuted_mnist", "random_label_mnist", "label_permuted", "random_label_cifar", "five_plus_one_cifar"]
+)
 def test_mean_and_std_normalise_every_split_and_batch_alike(name, make):
     raw_stream, stream = make(name), make(name, mean=[0.5], std=[0.25])
     for k in (0, 1):

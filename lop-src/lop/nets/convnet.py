@@ -18,7 +18,9 @@ class ConvNet(Net):
     """Continual ImageNet's net (Dohare 2024): conv 5x5x32, 3x3x64, 3x3x128, each with max-pool, then 128, 128, head.
 
     channels, kernel_sizes: one entry per convolution (unpadded, stride 1). hidden: widths of the fully connected
-    layers. layer_norm: over the channels and pixels of each image, or the features, before each activation.
+    layers. conv_activation: of the convolutions, where it is another than that of the fully connected layers; "linear":
+    only pooling comes between them, as in label-permuted CIFAR-10's LeNet (Elsayed & Mahmood 2024). layer_norm: over
+    the channels and pixels of each image, or the features, before each activation.
     Parameters are undefined until `lop.nets.init.initialise_` draws them.
     """
 
@@ -31,6 +33,7 @@ class ConvNet(Net):
         kernel_sizes: Sequence[int] = (5, 3, 3),
         hidden: Sequence[int] = (128, 128),
         activation: str = "relu",
+        conv_activation: str | None = None,
         layer_norm: bool = False,
         init: str = "torch_default",
     ):
@@ -46,16 +49,16 @@ class ConvNet(Net):
                 f"must have one entry per entry of channels, got {shown(list(kernel_sizes))}", option="kernel_sizes"
             )
         require_all(COUNT, channels=channels, kernel_sizes=kernel_sizes, hidden=hidden)
-        wide = expansion(activation)
         body: list[nn.Module] = []
-        rows: list[tuple[WeightLayer, nn.Module | None, nn.Module, nn.Module | None]] = []
+        rows: list[tuple[WeightLayer, nn.Module | None, nn.Module, int, nn.Module | None]] = []
 
-        def add(incoming: WeightLayer, norm: nn.Module | None, pooling: nn.Module | None = None) -> None:
-            act = make_activation(activation)
+        def add(name: str, incoming: WeightLayer, norm: nn.Module | None, pooling: nn.Module | None = None) -> None:
+            act = make_activation(name)
             body.extend(m for m in (incoming, norm, act, pooling) if m is not None)
-            rows.append((incoming, norm, act, pooling))
+            rows.append((incoming, norm, act, expansion(name), pooling))
 
         features, *size = input_shape
+        conv_activation = conv_activation or activation
         for width, kernel in zip(channels, kernel_sizes, strict=True):
             size = [(side - kernel + 1) // 2 for side in size]
             if min(size) < 1:
@@ -63,19 +66,20 @@ class ConvNet(Net):
                     f"{list(kernel_sizes)} leave nothing of images {tuple(input_shape)}", option="kernel_sizes"
                 )
             norm = nn.GroupNorm(1, width) if layer_norm else None
-            add(conv2d(features, width, kernel, Init(init, activation)), norm, nn.MaxPool2d(2))
-            features = width * wide
+            add(conv_activation, conv2d(features, width, kernel, Init(init, conv_activation)), norm, nn.MaxPool2d(2))
+            features = width * expansion(conv_activation)
         body.append(nn.Flatten())
         features *= math.prod(size)
         for width in hidden:
-            add(linear(features, width, Init(init, activation)), nn.LayerNorm(width) if layer_norm else None)
-            features = width * wide
+            norm = nn.LayerNorm(width) if layer_norm else None
+            add(activation, linear(features, width, Init(init, activation)), norm)
+            features = width * expansion(activation)
         self.body = nn.Sequential(*body)
         self.head = linear(features, num_outputs, Init(init, "linear"))
         readers = [incoming for incoming, *_ in rows[1:]] + [self.head]
         self._layers = [
             HiddenLayer(f"hidden{i}", incoming, norm, act, (reader,), wide, pooling)
-            for i, ((incoming, norm, act, pooling), reader) in enumerate(zip(rows, readers, strict=True))
+            for i, ((incoming, norm, act, wide, pooling), reader) in enumerate(zip(rows, readers, strict=True))
         ]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,6 +105,7 @@ class CNN(ConvNet):
         kernel_sizes: Sequence[int] = (5, 5),
         hidden: Sequence[int] = (100, 100),
         activation: str = "relu",
+        conv_activation: str | None = None,
         layer_norm: bool = False,
         init: str = "torch_default",
     ):
@@ -111,6 +116,7 @@ class CNN(ConvNet):
             kernel_sizes=kernel_sizes,
             hidden=hidden,
             activation=activation,
+            conv_activation=conv_activation,
             layer_norm=layer_norm,
             init=init,
         )

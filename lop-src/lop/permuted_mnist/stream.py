@@ -5,6 +5,7 @@ Online Permuted MNIST of Dohare et al. 2024 (and, after Goodfellow 2013, of most
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from lop.data.options import require_batch
 from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
+from lop.data.transition import Earlier, make_transition
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require
@@ -49,7 +51,8 @@ class PermutedImages(TaskStream):
     of a random order of the training images; None: all. redraw: a new order, so other images, in every task (Kumar
     2023); False: the same ones. epochs: passes per task. permute_first: False leaves the images of task 0 as they
     are. mean, std: inputs are (x / 255 - mean) / std, one number or one per channel; None: in [0, 1].
-    A last incomplete batch is dropped.
+    A last incomplete batch is dropped. transition: {kind: inputs or sampling, share}, see `lop.data.transition`; None:
+    the pixels change at once.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class PermutedImages(TaskStream):
         permute_first: bool = True,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        transition: dict[str, Any] | None = None,
     ):
         data = load_images(dataset, data_dir, verify)
         available = len(data.splits["train"][1])
@@ -79,6 +83,7 @@ class PermutedImages(TaskStream):
         self.seed = seed
         self.num_tasks, self.epochs, self.batch_size = num_tasks, epochs, batch_size
         self.permute_first, self.redraw = permute_first, redraw
+        self._transition = make_transition(transition, ("inputs", "sampling"))
         self._examples = examples
         self.input_shape, self.num_outputs = data.image_shape, data.num_classes
         self.data_fingerprint = data.fingerprint
@@ -105,7 +110,14 @@ class PermutedImages(TaskStream):
         generator = make_generator(self.seed, "permutation", k)
         return torch.randperm(pixels, generator=generator).to(self._splits["train"][0].device)
 
+    def _prepare(self, k: int) -> Callable[[Tensor], Tensor]:
+        return partial(permute_pixels, self.permutation(k), self._normalise)
+
     def task(self, k: int) -> ImageTask:
+        splits = self._splits | {"train": self._drawn("examples", k)} if self.redraw else self._splits
+        earlier = None
+        if self._transition is not None and k > 0:
+            earlier = Earlier(self._prepare(k - 1), splits["train"][1], self._transition)
         return ImageTask(
             index=k,
             active=None,
@@ -113,6 +125,7 @@ class PermutedImages(TaskStream):
             steps_per_epoch=self._examples // self.batch_size,
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
-            splits=self._splits | {"train": self._drawn("examples", k)} if self.redraw else self._splits,
-            prepare=partial(permute_pixels, self.permutation(k), self._normalise),
+            splits=splits,
+            prepare=self._prepare(k),
+            earlier=earlier,
         )

@@ -1,6 +1,6 @@
 """Random labels: the same images in every task, with new random labels to memorise (Lyle 2023; Kumar et al. 2023)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from lop.data.options import require_batch
 from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import TaskStream
+from lop.data.transition import Earlier, make_transition
 from lop.training.benchmark import benchmark
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require
@@ -37,7 +38,8 @@ class RandomLabels(TaskStream):
     labels: "random" draws each label by itself; "permuted" hands the images' true labels round in a new random
     order, as Kumar 2023 does, so that every task has the same number of images per class.
     epochs: passes per task; Kumar 2023 has 400 of 75 steps. mean, std: inputs are (x / 255 - mean) / std, one number
-    or one per channel; None: in [0, 1]. There is nothing to generalise to, so no test split.
+    or one per channel; None: in [0, 1]. There is nothing to generalise to, so no test split. transition: {kind: labels
+    or sampling, share}, see `lop.data.transition`; None: the labels change at once.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class RandomLabels(TaskStream):
         labels: Literal["random", "permuted"] = "random",
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        transition: dict[str, Any] | None = None,
     ):
         require(COUNT, num_tasks=num_tasks, num_examples=num_examples, epochs=epochs, batch_size=batch_size)
         require_batch(batch_size, num_examples)
@@ -65,6 +68,7 @@ class RandomLabels(TaskStream):
         rows = torch.randperm(len(images), generator=make_generator(seed, "examples"))[:num_examples]
         self._images, self._true_labels = images[rows].to(device), true_labels[rows]
         self._normalise = normaliser(mean, std, data.image_shape[0], device)
+        self._transition = make_transition(transition, ("labels", "sampling"))
         self.labels = labels
         self.seed, self.num_tasks = seed, num_tasks
         self.epochs, self.batch_size = epochs, batch_size
@@ -75,11 +79,15 @@ class RandomLabels(TaskStream):
     def _labels(self, k: int) -> Tensor:
         generator = make_generator(self.seed, "labels", k)
         if self.labels == "permuted":
-            return self._true_labels[torch.randperm(len(self._true_labels), generator=generator)]
-        return torch.randint(self.num_outputs, (len(self._images),), generator=generator)
+            labels = self._true_labels[torch.randperm(len(self._true_labels), generator=generator)]
+        else:
+            labels = torch.randint(self.num_outputs, (len(self._images),), generator=generator)
+        return labels.to(self._images.device)
 
     def task(self, k: int) -> ImageTask:
-        labels = self._labels(k)
+        labels, earlier = self._labels(k), None
+        if self._transition is not None and k > 0:
+            earlier = Earlier(self._normalise, self._labels(k - 1), self._transition)
         return ImageTask(
             index=k,
             active=None,
@@ -87,6 +95,7 @@ class RandomLabels(TaskStream):
             steps_per_epoch=len(labels) // self.batch_size,
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
-            splits={"train": (self._images, labels.to(self._images.device))},
+            splits={"train": (self._images, labels)},
             prepare=self._normalise,
+            earlier=earlier,
         )
