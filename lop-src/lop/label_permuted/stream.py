@@ -43,7 +43,7 @@ class LabelPermuted(TaskStream):
         *,
         dataset: str = "digits",
         verify: bool = True,
-        num_tasks: int = 40,
+        num_tasks: int = 20,
         steps_per_task: int = 2500,
         batch_size: int = 1,
         mean: list[float] | None = None,
