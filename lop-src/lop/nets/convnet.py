@@ -71,8 +71,8 @@ class ConvNet(Net):
         body.append(nn.Flatten())
         features *= math.prod(size)
         for width in hidden:
-            norm = nn.LayerNorm(width) if layer_norm else None
-            add(activation, linear(features, width, Init(init, activation)), norm)
+            normed = nn.LayerNorm(width) if layer_norm else None
+            add(activation, linear(features, width, Init(init, activation)), normed)
             features = width * expansion(activation)
         self.body = nn.Sequential(*body)
         self.head = linear(features, num_outputs, Init(init, "linear"))
