@@ -23,6 +23,7 @@ LAYERS = [
         "imagenet",
         "slowly_changing_regression",
         "random_labels",
+        "label_permuted",
         "five_plus_one",
         "rl",
     },
