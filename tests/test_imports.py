@@ -24,6 +24,7 @@ LAYERS = [
         "slowly_changing_regression",
         "random_labels",
         "label_permuted",
+        "growing_data",
         "five_plus_one",
         "rl",
     },

@@ -12,6 +12,8 @@ NAMES = [name for name, benchmark in BENCHMARKS.items() if benchmark.kind == "su
 SMALL = {
     "permuted_mnist": {"batch_size": 7, "num_tasks": 5},
     "permuted_digits": {},
+    "growing": {"num_tasks": 6, "examples": 120, "batch_size": 7, "epochs": 2},
+    "warm_start": {"num_tasks": 6, "examples": 120, "batch_size": 7, "epochs": 2, "first_epochs": 3},
     "label_permuted": {"steps_per_task": 9, "batch_size": 7, "num_tasks": 6},
     "incremental_cifar": {"train_per_class": 4, "validation_per_class": 2, "batch_size": 7, "epochs": 2},
     "imagenet": {"batch_size": 5, "num_tasks": 12},
@@ -21,10 +23,8 @@ SMALL = {
     "random_label_cifar": {"num_examples": 40, "num_tasks": 6},
     "five_plus_one_cifar": {"batch_size": 4, "steps_per_task": 14},
 }
-OWN_DATA = {
-    name: {} if name in ("permuted_digits", "label_permuted", "slowly_changing_regression") else {"verify": False}
-    for name in NAMES
-}
+EMBEDDED = ("permuted_digits", "label_permuted", "growing", "warm_start", "slowly_changing_regression")
+OWN_DATA = {name: {} if name in EMBEDDED else {"verify": False} for name in NAMES}
 
 
 @pytest.fixture(scope="module")

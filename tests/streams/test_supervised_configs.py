@@ -25,6 +25,8 @@ SMALL_STREAM = {
     "imagenet": {"batch_size": 8, "epochs": 2, "num_tasks": 2},
     "tiny_imagenet": {"classes_per_task": 3, "batch_size": 9, "epochs": 2, "num_tasks": 2},
     "slowly_changing_regression": {"flip_every": 6, "num_tasks": 2},
+    "growing": {"examples": 60, "epochs": 1, "batch_size": 5, "num_tasks": 2},
+    "warm_start": {"examples": 100, "epochs": 1, "first_epochs": 2, "batch_size": 5, "num_tasks": 2},
     "label_permuted": {"steps_per_task": 3, "batch_size": 2, "num_tasks": 2},
     "random_label_mnist": {"num_examples": 32, "epochs": 2, "num_tasks": 2},
     "random_label_cifar": {"num_examples": 32, "epochs": 2, "num_tasks": 2},

@@ -15,6 +15,7 @@ from lop.viz.compare import (
 from lop.viz.control import policy_over_time
 from lop.viz.diagnostics import dashboard_grid
 from lop.viz.explore import explore
+from lop.viz.generalisation import generalisation
 from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
 from lop.viz.summary import (
@@ -36,6 +37,7 @@ __all__ = [
     "dormant_heatmap",
     "explore",
     "first_moves",
+    "generalisation",
     "latex_table",
     "layer_ranks",
     "markdown_table",
