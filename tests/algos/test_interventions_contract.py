@@ -85,7 +85,7 @@ def test_it_changes_what_is_learned(name, build, small_task):
     assert not torch.equal(plain.net.head.weight, other.net.head.weight)
 
 
-@pytest.mark.parametrize("optimizer", sorted(set(OPTIMIZERS) - {"muon"}))  # muon takes matrices only, no biases
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_all_of_them_at_once_with_every_optimizer(optimizer, build, small_task):
     options = {"max_iter": 2} if optimizer == "lbfgs" else {}
     learner, _ = build(*(make(name) for name in INTERVENTIONS), optimizer=optimizer, lr=1e-4, **options)

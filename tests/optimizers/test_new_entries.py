@@ -18,6 +18,8 @@ TOGETHER = {
     "muon": "the momentum is made orthogonal as a matrix",
     "adafactor": "the averages are of rows and columns, and the step follows the norms of all entries",
     "lbfgs": "the history is of all parameters together, so that it is forgotten whole",
+    "upgd": "utilities are scaled by the largest of all parameters",
+    "trac": "all entries' paths are scaled by how much they have helped together",
 }
 """Optimizers whose entries do not move independently of each other: what holds for them is asserted below."""
 
@@ -258,7 +260,7 @@ def test_a_parameter_without_gradients_keeps_its_new_entries(name, options, mask
         close(name, found[1][masks[1]], expected[1][masks[1]])
 
 
-@pytest.mark.parametrize("name", ["kfac", "shampoo", "muon", "adafactor", "lbfgs"])
+@pytest.mark.parametrize("name", sorted(TOGETHER))
 def test_where_entries_move_together_a_reset_of_all_is_a_new_optimizer_or_close(name):
     """K-FAC's factors restart uncorrelated with their mean power, and Adafactor's averages stay: both only have to
     go on learning. Shampoo's statistics, Muon's momentum and L-BFGS's history are those of a new optimizer."""

@@ -65,7 +65,7 @@ def test_what_an_optimizer_needs_of_its_parameters():
     refused(lambda: get_optimizer("sassha", [group | {"lazy_hessian": 3}]), "lazy_hessian is not an option of a param")
 
 
-@pytest.mark.parametrize("name", [name for name in list_optimizers() if name != "muon"])
+@pytest.mark.parametrize("name", list_optimizers())
 def test_closures_that_break_the_protocol(name):
     problem = Problem(name)
 

@@ -5,55 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from optimizer_problems import fill
+from optimizer_problems import DIM, SIZES, STEPS, Probes, fill, quadratic, trajectory
 from torch import nn
 
 from lop.optimizers import get_optimizer
-from lop.optimizers.multi_tensor import random_signs
 from lop.utils.seeding import make_generator
-
-STEPS = 50
-SIZES = (4, 3)  # two parameters, so that norms must run over both
-DIM = sum(SIZES)
-
-
-def quadratic():
-    """Loss 0.5 p^T H p with a full Hessian that has a negative direction: (H, start)."""
-    random = np.random.default_rng(0)
-    basis, _ = np.linalg.qr(random.normal(size=(DIM, DIM)))
-    return basis @ np.diag([3.0, 2.0, 1.5, 1.0, 0.5, 0.3, -0.02]) @ basis.T, random.normal(size=DIM)
-
-
-def trajectory(name: str, **options) -> np.ndarray:
-    """The parameters after each of 50 steps."""
-    hessian, start = quadratic()
-    matrix = torch.tensor(hessian)
-    parts = torch.tensor(start).split(SIZES)
-    params = [nn.Parameter(part.clone()) for part in parts]
-    optimizer = get_optimizer(name, params, seed=5, **options)
-
-    def closure():
-        p = torch.cat(params)
-        return 0.5 * p @ matrix @ p
-
-    path = []
-    for _ in range(STEPS):
-        optimizer.step(closure)
-        path.append(torch.cat([p.detach() for p in params]).numpy().copy())
-    return np.array(path)
-
-
-class Probes:
-    """The same probes as the optimizer draws; the estimate from them is computed here."""
-
-    def __init__(self, n_samples: int = 1):
-        self.generator = make_generator(5, "probes")
-        self.n_samples = n_samples
-        self.like = [torch.zeros(n, dtype=torch.float64) for n in SIZES]
-
-    def diagonal(self, hessian: np.ndarray) -> np.ndarray:
-        draws = [torch.cat(random_signs(self.like, self.generator)).numpy() for _ in range(self.n_samples)]
-        return np.mean([z * (hessian @ z) for z in draws], axis=0)
 
 
 @pytest.mark.parametrize(("lazy", "power", "samples"), [(1, 1.0, 1), (10, 1.0, 1), (3, 0.5, 2), (1, 0.7, 1)])

@@ -10,7 +10,7 @@ from bitwise import same
 from generated_data import write_cifar, write_class_files, write_tiny_imagenet
 
 from lop.config import Config, override
-from lop.optimizers import list_optimizers, optimizer_options
+from lop.optimizers import optimizer_options
 from lop.plan import BENCHMARKS, resolve
 from lop.runs import TABLES, checkpoint
 
@@ -78,11 +78,6 @@ def micro_config(*args, overrides: dict[str, Any] | None = None, **kwargs) -> Co
     for key, value in (overrides or {}).items():
         data = override(data, key, value)
     return resolve(data)
-
-
-def optimizers() -> list[str]:
-    """Every optimizer that can train every parameter of a net (Muon takes matrices only)."""
-    return [name for name in list_optimizers() if name != "muon"]
 
 
 def tables(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lop.algos import INTERVENTIONS
-from lop.optimizers import optimizer_options
+from lop.optimizers import list_optimizers, optimizer_options
 from lop.rl.ppo import PPOLearner
 from lop.runner import run
 from lop.runs import load
@@ -43,7 +43,7 @@ def divergences(result) -> pd.DataFrame:
 REFRESHED = ("lazy_hessian", "T_inv", "update_freq")  # every so many steps, what costs most is computed anew
 
 
-@pytest.mark.parametrize("optimizer", micro.optimizers())
+@pytest.mark.parametrize("optimizer", list_optimizers())
 def test_every_optimizer(tmp_path, data_dir, monkeypatch, optimizer):
     often = {f"optimizer__{name}": 2 for name in REFRESHED if name in optimizer_options(optimizer)}
     for policy in ("continue", "stop", "reset_network"):
@@ -147,7 +147,7 @@ def test_activations_that_only_the_diagnostics_see(tmp_path, data_dir, monkeypat
     assert diverging(tmp_path, data_dir, "stop").status == "diverged"
 
 
-@pytest.mark.parametrize("optimizer", micro.optimizers())
+@pytest.mark.parametrize("optimizer", list_optimizers())
 def test_a_step_size_that_explodes(tmp_path, data_dir, optimizer):
     """Not one poisoned step, but the real thing: whatever the optimizer makes of it, the run ends by itself."""
     lr = 100.0 if optimizer == "lbfgs" else 1e6  # which takes many steps in one: its first must be finite

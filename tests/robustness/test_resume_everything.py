@@ -7,6 +7,7 @@ import micro
 import pytest
 
 from lop.algos import INTERVENTIONS
+from lop.optimizers import list_optimizers
 from lop.runner import run
 
 # so that there is something to do within a few steps
@@ -53,7 +54,7 @@ def check(tmp_path, data_dir, monkeypatch, benchmark, optimizer="sgd", algos=(),
     assert micro.differences(whole.folder, parts.folder) == []
 
 
-@pytest.mark.parametrize("optimizer", micro.optimizers())
+@pytest.mark.parametrize("optimizer", list_optimizers())
 def test_every_optimizer(tmp_path, data_dir, monkeypatch, optimizer):
     check(tmp_path, data_dir, monkeypatch, "permuted_digits", optimizer)
 

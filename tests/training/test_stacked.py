@@ -47,6 +47,9 @@ STACKED = {
     "msassha": {"lr": 0.02, "lazy_hessian": 3, "adaptive": True, "hessian_power": 1.0},  # a root of ~0 is all rounding
     "sam": {"lr": 0.05, "base": "adahessian"},
     "asam": {"lr": 0.05},
+    "upgd": {"lr": 0.05, "adaptive": True, "second_order": True, "lazy_hessian": 2},
+    "muon": {"lr": 0.02, "adam_lr": 0.003, "weight_decay": 0.01},
+    "trac": {"lr": 0.01, "scale": 0.05, "discounts": [0.9, 0.99]},
 }
 # Options with which a method acts within a few steps.
 EAGER = {
@@ -354,10 +357,11 @@ def test_who_is_stackable():
 
 
 def get_optimizer_or_none(name):
-    net = NETS["mlp"]((4,), 2, hidden=[])
-    if name == "muon":  # matrices only
-        return get_optimizer(name, [net.head.weight]).stackable
-    return get_optimizer(name, net).stackable
+    return get_optimizer(name, NETS["mlp"]((4,), 2, hidden=[])).stackable
+
+
+def test_upgd_by_rows():
+    assert_stack_equals_singles(lambda seed: make_learner(seed, "upgd", local=True), tasks=(0,))
 
 
 def test_sam_is_as_stackable_as_its_base():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lop.nets.base import HiddenLayer, Net, net
 from lop.nets.init import Init, remember
+from lop.nets.layer_io import WeightLayer
 from lop.nets.mlp import MLP
 from lop.utils.ranges import FINITE, require
 
@@ -75,6 +76,9 @@ class ActorCritic(Net):
             for name, net in (("value", self.value), ("policy", self.policy))
             for i, layer in enumerate(net.hidden_layers())
         ]
+
+    def input_layers(self) -> list[WeightLayer]:
+        return [*self.value.input_layers(), *self.policy.input_layers()]
 
     def output_layer(self) -> nn.Linear:
         """The policy's head."""

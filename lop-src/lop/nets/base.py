@@ -61,6 +61,10 @@ class Net(nn.Module):
     def hidden_layers(self) -> list[HiddenLayer]:
         raise NotImplementedError
 
+    def input_layers(self) -> list[WeightLayer]:
+        """The hidden layers' Linears or Conv2ds that read the inputs; none where the net is linear."""
+        return [layer.incoming for layer in self.hidden_layers()[:1]]
+
     def output_layer(self) -> nn.Linear:
         """The head: the Linear that computes the outputs."""
         raise NotImplementedError

@@ -62,3 +62,23 @@ def get_optimizer(name: str, model_or_params: nn.Module | Iterable, **hyperparam
         return cls(model_or_params, **hyperparameters)
     shared = {key: hyperparameters.pop(key) for key in _own_options(ClosureOptimizer) if key in hyperparameters}
     return AdaptedOptimizer(model_or_params, optimizer_class=cls, hyperparameters=hyperparameters, **shared)
+
+
+def get_base(
+    name: str,
+    model_or_params: nn.Module | Iterable,
+    options: dict[str, Any] | None,
+    *,
+    lr: float,
+    weight_decay: float,
+    **shared: Any,
+) -> ClosureOptimizer:
+    """The optimizer inside a wrapper. options: its hyperparameters; None: momentum 0.9 for sgd, else its defaults.
+
+    lr, shared: the wrapper's options that are handed on; weight_decay is, where it is not 0.
+    """
+    if options is None:
+        options = {"momentum": 0.9} if name == "sgd" else {}
+    if weight_decay:  # some bases have none
+        shared["weight_decay"] = weight_decay
+    return get_optimizer(name, model_or_params, **({"lr": lr} | shared | options))

@@ -222,3 +222,14 @@ def random_signs(like: Tensors, generator: Generators, kept: dict[tuple, Signs] 
     if all(t.dtype == torch.float32 and t.device == device for t in like):
         return drawn
     return [part.to(device=t.device, dtype=t.dtype) for part, t in zip(drawn, like, strict=True)]
+
+
+def random_normals(like: Tensors, generator: Generators, out: Tensors) -> list[Tensor]:
+    """out = standard normal numbers shaped like the given tensors. generator: one, or one for each member of a stack,
+    which draws what it would draw alone."""
+    if isinstance(generator, torch.Generator):
+        return [target.normal_(generator=generator) for target in out]
+    for i, own in enumerate(generator):
+        for t, target in zip(like, out, strict=True):
+            target[i] = torch.empty(t.shape[1:], dtype=t.dtype, device=t.device).normal_(generator=own)
+    return list(out)

@@ -25,7 +25,12 @@ SHARED: dict[str, Range] = {
 }
 
 # What it means here and in torch, but not everywhere: AdEMAMix's alpha is 5.
-OWN_AND_TORCH: dict[str, Range] = {**SHARED, "alpha": DECAY}
+OWN_AND_TORCH: dict[str, Range] = {
+    **SHARED,
+    **dict.fromkeys(("alpha", "beta_utility"), DECAY),
+    **dict.fromkeys(("sigma", "adam_lr"), AMOUNT),
+    **dict.fromkeys(("step_factor",), POSITIVE),
+}
 
 
 def check_values(options: dict[str, Any], *, foreign: bool = False) -> None:

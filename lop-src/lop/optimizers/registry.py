@@ -14,8 +14,8 @@ optimizer = OPTIMIZERS.register
 """Decorator: `@optimizer("name")` on a ClosureOptimizer makes it known by that name."""
 
 for _name, _class in vars(torch.optim).items():
-    # SparseAdam wants sparse gradients, which no net here has
-    if inspect.isclass(_class) and issubclass(_class, Optimizer) and _name not in ("Optimizer", "SparseAdam"):
+    # SparseAdam wants sparse gradients, which no net here has; torch's Muon takes matrices only, ours whole nets
+    if inspect.isclass(_class) and issubclass(_class, Optimizer) and _name not in ("Optimizer", "SparseAdam", "Muon"):
         OPTIMIZERS.add(_name.lower(), _class)
 
 

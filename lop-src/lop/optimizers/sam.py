@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lop.optimizers.base import Closure
-from lop.optimizers.build import get_optimizer
+from lop.optimizers.build import get_base
 from lop.optimizers.evaluation import Evaluation
 from lop.optimizers.options import check_values
 from lop.optimizers.perturbation import perturb
@@ -41,12 +41,8 @@ class SAM(DelegatingOptimizer[Evaluation]):
     ):
         check_values({"rho": rho})
         self.rho = rho
-        if base_options is None:
-            base_options = {"momentum": 0.9} if base == "sgd" else {}
-        handed_on = {"lr": lr, "max_grad_norm": max_grad_norm, "seed": seed}
-        if weight_decay:  # some bases have none
-            handed_on["weight_decay"] = weight_decay
-        around = get_optimizer(base, model_or_params, **(handed_on | base_options))
+        shared = {"max_grad_norm": max_grad_norm, "seed": seed}
+        around = get_base(base, model_or_params, base_options, lr=lr, weight_decay=weight_decay, **shared)
         if not around.single_pass:
             raise UserError(f"must evaluate the loss once per step, which {base} does not", option="base")
         super().__init__(around)

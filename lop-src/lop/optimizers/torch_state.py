@@ -152,8 +152,6 @@ TORCH_STATE: dict[type[optim.Optimizer], TorchState] = {
     optim.Rprop: TorchState(("prev",), {"step_size": "lr"}),
     optim.SGD: TorchState(_MOMENTUM, rule=lambda group: SGD if group["momentum"] and group["dampening"] else None),
 }
-if hasattr(optim, "Muon"):
-    TORCH_STATE[optim.Muon] = TorchState(_MOMENTUM, elementwise=False)
 if hasattr(optim, "Adafactor"):
     # its averages of matrices are of rows and columns, and its steps depend on all entries together
     TORCH_STATE[optim.Adafactor] = TorchState(("variance",), typical=("variance",), elementwise=False)
