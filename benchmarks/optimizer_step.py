@@ -46,6 +46,10 @@ CASES = {
     "sam": ("sam", {}, 6.0),
     "kfac": ("kfac", {"T_inv": 10**9}, 5.2),
     "shampoo": ("shampoo", {"update_freq": CYCLE}, 3.0),
+    "upgd": ("upgd", {}, 3.0),
+    "upgd2": ("upgd", {"second_order": True, "lazy_hessian": CYCLE}, 3 + 4 / CYCLE),
+    "muon": ("muon", {}, 3.0),
+    "trac": ("trac", {}, 3.0),
 }
 
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
