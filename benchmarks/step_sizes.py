@@ -4,11 +4,10 @@
     python benchmarks/step_sizes.py --benchmarks permuted_digits --optimizers muon upgd
 
 For each optimizer, with the options that the benchmark ships for it beside the step size, step sizes are powers of
-sqrt(10): three around where the optimizer's default is, and further ones as long as the best is at the edge. What counts
-is the mean online accuracy over all tasks, of seed 100; of equal ones the smaller step wins. A net
-that cannot be trained scores as chance. The best of each optimizer goes to `cfg/optimizers.csv` of the benchmark, from
-where a run that names the optimizer takes it; --all FILE keeps every setting that was tried. Streams are shortened
-(`STREAMS` below).
+sqrt(10): three around where the optimizer's default is, and further ones as long as the best is at the edge. What
+counts is the mean online accuracy over all tasks, of seed 100; of equal ones the smaller step wins. A net that cannot
+be trained scores as chance. The best of each optimizer goes to `cfg/optimizers.csv` of the benchmark, from where a run
+that names the optimizer takes it; --all FILE keeps every setting that was tried. Streams are shortened (`STREAMS`).
 """
 
 import argparse
@@ -126,7 +125,7 @@ def search(benchmark: str, name: str, algos: list, overrides: dict[str, Any], tr
         lr = float(f"{10 ** (power / 2):.1g}")
         rows[power] = score(benchmark, {**shipped, "lr": lr}, algos, overrides, SEEDS)
         tried.append({"benchmark": benchmark, **rows[power]})
-        print(f"{benchmark} {name} {algos or ''} {overrides or ''} lr {lr:g}: {rows[power]['accuracy']:.4f}", flush=True)
+        print(f"{benchmark} {name} lr {lr:g}: {rows[power]['accuracy']:.4f}", flush=True)
 
     for power in range(middle - 1, middle + 2):
         look(power)

@@ -39,8 +39,8 @@ class TRAC(DelegatingOptimizer[Evaluation]):
     A weight that is reset has its new value for p_ref. After `forget` all have. The authors stop at a NaN; here it
     stays one. Float32 weights far from 0 swallow the first steps (scale is 1e-8): what starts the growth of S are the
     entries near 0, as in the authors' code.
-    Cost: two passes over the weights beside the base's step: 2.0 SGD steps around Adam (itself 1.24) at width 100, batch
-    32; one copy of the weights.
+    Cost: two passes over the weights beside the base's step, 2.0 SGD steps around Adam (itself 1.24) at width 100 and
+    batch 32; one copy of the weights.
     Muppidi et al. (2024), "Fast TRAC: A parameter-free optimizer for lifelong reinforcement learning".
     """
 
