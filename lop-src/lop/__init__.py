@@ -34,6 +34,7 @@ _DOOR = {
     "net": "lop.nets",
     "Net": "lop.nets",
     "HiddenLayer": "lop.nets",
+    "describe": "lop.nets.describe",
     "metric": "lop.metrics",
     "Dashboard": "lop.metrics",
     "benchmark": "lop.training.benchmark",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lop.nets.layer_io import WeightLayer
+from lop.nets.tracing import Tap, TappedCalls
 from lop.utils.registry import Registry
 
 
@@ -23,6 +25,8 @@ class HiddenLayer:
         (a residual stream): such units are measured but must not be reset.
     expansion: features per unit, 2 for CReLU (all positive parts first, then all negative parts), else 1.
     pooling: the module between `activation` and its readers, or None where they read the features as they are.
+    units_last: the activation's output is (batch, ..., features), as a Linear on sequences has it; what is recorded of
+        it is (batch, features, ...).
     """
 
     name: str
@@ -32,6 +36,7 @@ class HiddenLayer:
     outgoing: tuple[WeightLayer, ...]
     expansion: int = 1
     pooling: nn.Module | None = None
+    units_last: bool = False
 
     @property
     def units(self) -> int:
@@ -77,28 +82,42 @@ class Net(nn.Module):
 class FeatureRecorder:
     """Records the output of every hidden activation during the forward passes made while it is `recording`.
 
-    Hooks are installed once; when not recording they cost one attribute test. `features` holds the last
-    recorded pass, one detached tensor per hidden layer, in the order of `hidden_layers()`; before it, empty ones.
+    Hooks are installed once; when not recording they cost one attribute test. Activations that are no modules are
+    watched for while it is recording. `features` holds the last recorded pass, one detached tensor per hidden layer, in
+    the order of `hidden_layers()`; before it, empty ones.
     """
 
     def __init__(self, layers: Sequence[HiddenLayer]):
         self.recording = False
         self.features = [torch.empty(0)] * len(layers)
-        self._handles = [layer.activation.register_forward_hook(self._hook(i)) for i, layer in enumerate(layers)]
+        self._handles = []
+        tapped: dict[int, Callable[[Tensor], None]] = {}
+        for i, layer in enumerate(layers):
+            keep = partial(self._keep, i, layer.units_last)
+            if isinstance(layer.activation, Tap):
+                tapped[layer.activation.call] = keep
+            else:
+                self._handles.append(layer.activation.register_forward_hook(partial(self._hook, keep)))
+        self._tapped = TappedCalls(tapped) if tapped else None
 
-    def _hook(self, index: int):
-        def hook(module, inputs, output):
-            if self.recording:
-                self.features[index] = output.detach()
+    def _keep(self, index: int, units_last: bool, output: Tensor) -> None:
+        features = output.detach()
+        self.features[index] = features.movedim(-1, 1) if units_last else features
 
-        return hook
+    def _hook(self, keep: Callable[[Tensor], None], module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if self.recording:
+            keep(output)
 
     def __enter__(self) -> FeatureRecorder:
         self.recording = True
+        if self._tapped is not None:
+            self._tapped.__enter__()
         return self
 
     def __exit__(self, *exc) -> None:
         self.recording = False
+        if self._tapped is not None:
+            self._tapped.__exit__(*exc)
 
     def close(self) -> None:
         """Remove the hooks."""
