@@ -34,6 +34,10 @@ class SmallTask:
             x = torch.randn(48, *self.input_shape, generator=generator)
             self.splits.setdefault(split, (x, torch.randint(0, 4, (48,), generator=generator)))
 
+    @property
+    def steps_per_epoch(self):
+        return len(self.batches())
+
     def batches(self, epoch=0, start=0):
         x, y = self.splits["train"]
         return list(zip(x.split(self.batch_size), y.split(self.batch_size), strict=True))[start:]
@@ -51,11 +55,17 @@ class SmallTask:
 def build():
     """(learner, task) of a small net; everything follows from the arguments."""
 
-    def make(*interventions, net="mlp", optimizer="sgd", lr=0.05, seed=0, net_options=None, **hyperparameters):
+    def make(
+        *interventions, net="mlp", optimizer="sgd", lr=0.05, seed=0, net_options=None, double=False, **hyperparameters
+    ):
         module = NETS[net](SHAPES[net], 4, **{**SMALL[net], **(net_options or {})})
         initialise_(module, make_generator(seed, "net"))
+        module = module.double() if double else module
         opt = get_optimizer(optimizer, module, **({} if lr is None else {"lr": lr}), **hyperparameters)
-        return Learner(module, opt, interventions, seed=seed), SmallTask(SHAPES[net])
+        task = SmallTask(SHAPES[net])
+        if double:
+            task.splits = {name: (x.double(), y) for name, (x, y) in task.splits.items()}
+        return Learner(module, opt, interventions, seed=seed), task
 
     return make
 

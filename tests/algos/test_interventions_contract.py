@@ -21,6 +21,12 @@ EAGER = {
     "sdp": {"interval": 2},
     "gosc": {"interval": 3},
     "step_schedule": {"milestones": [1]},
+    "weight_clipping": {"kappa": 0.5},
+    "l2_er": {"er_batch": 4, "er_lr": 0.01},
+    "dash": {"alpha": 0.5},
+    "regrama": {"period": 2, "threshold": 0.8},
+    "cpr": {"period": 3, "rate": 0.2},
+    "swr": {"period": 4, "factor": 0.3, "decay": 0.5, "prune": "share", "reset_optimizer": True},
 }
 RATES = {"kfac": 0.01, "shampoo": 0.01, "sassha": 0.01, "adahessian": 0.01, "adam": 0.001, "sgd": 0.05}
 EPOCHS = 2

@@ -63,6 +63,12 @@ EAGER = {
     "sdp": {"interval": 2},
     "gosc": {"interval": 3},
     "step_schedule": {"milestones": [1]},
+    "weight_clipping": {"kappa": 0.5},
+    "l2_er": {"er_batch": 4, "er_lr": 0.01},
+    "dash": {"alpha": 0.5},
+    "regrama": {"period": 2, "threshold": 0.8},
+    "cpr": {"period": 3, "rate": 0.2},
+    "swr": {"period": 4, "factor": 0.3, "decay": 0.5, "prune": "share", "reset_optimizer": True},
 }
 SEEDS = (0, 1, 2)
 
@@ -83,8 +89,12 @@ class Examples:
         if self.index == 1:  # another number of outputs in each task, of other outputs in each member
             self.active = torch.tensor([0, 1, 2]) if self.seed else torch.tensor([0, 1, 2, 3])
 
-    def batches(self):
-        return list(zip(self.x.split(10), self.y.split(10), strict=True))[:4]
+    @property
+    def steps_per_epoch(self):
+        return 4
+
+    def batches(self, epoch=0, start=0):
+        return list(zip(self.x.split(10), self.y.split(10), strict=True))[start:4]
 
     def reference(self, size):
         return self.x[:size], self.y[:size]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -18,13 +18,15 @@ from lop.utils.registry import Registry
 class Host(Protocol):
     """What an intervention sees of the learner it belongs to.
 
-    loss: "cross_entropy" or "mse". hidden_layers: those of the net, in its order.
+    loss: "cross_entropy" or "mse". hidden_layers: those of the net, in its order. data_ahead: whether a task's data
+    can be read before they are learned; not so where they are collected on the way.
     """
 
     net: Net
     optimizer: ClosureOptimizer
     loss: str
     hidden_layers: list[HiddenLayer]
+    data_ahead: bool
 
     @property
     def device(self) -> torch.device:
@@ -65,8 +67,9 @@ class Intervention:
     """Every method is optional. Keyword-only, annotated constructor parameters are its options in a config.
 
     Calls come in this order: `attach` once and `restart`; per task `start_task`, per epoch `start_epoch`, per step
-    `penalty` (inside the closure, so once per forward pass) and `after_step`, then `end_epoch`, `hand_in` before the
-    task's last diagnostics and `end_task` after them. Interventions run in the order in which they are listed.
+    `before_step`, `penalty` (inside the closure, so once per forward pass), `on_gradients` where they are needed and
+    `after_step`, then `end_epoch`, `hand_in` before the task's last diagnostics and `end_task` after them.
+    Interventions run in the order in which they are listed.
     """
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
@@ -91,8 +94,20 @@ class Intervention:
     def start_epoch(self, task: Task, epoch: int) -> None:
         """Before each pass over the task's data."""
 
+    def before_step(self, x: Tensor) -> None:
+        """Before each update. x: the inputs of its batch, (batch, ...)."""
+
     def penalty(self) -> Tensor | None:
         """A scalar added to the loss, differentiable in the parameters."""
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether `on_gradients` is to be called after the coming update; seeing them costs a copy."""
+        return False
+
+    def on_gradients(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """After an update, just before this one's `after_step`: what came to the net's parameters in its first backward
+        pass, penalties included and before any clipping. Only those the loss reached. Valid during the call alone."""
 
     def after_step(self, features: Sequence[Tensor]) -> None:
         """After each update. features: one tensor per hidden layer, or none when no intervention needs them."""

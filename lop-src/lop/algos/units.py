@@ -19,6 +19,7 @@ class UnitReset:
     units: their indices, int64 (k,), distinct. incoming: their new incoming parameters by name, "weight" (k, ...)
     and "bias" (k,). chosen: bool (k,), the ones among them that are really reset; None: all.
     means: their mean activations (expansion, k), handed over to the biases of the readers; None: nothing is.
+    zero_outgoing: their outgoing weights become 0; False: they stay.
     """
 
     layer: HiddenLayer
@@ -26,6 +27,7 @@ class UnitReset:
     incoming: dict[str, Tensor]
     chosen: Tensor | None = None
     means: Tensor | None = None
+    zero_outgoing: bool = True
 
 
 def resettable(layers: Sequence[HiddenLayer]) -> list[tuple[int, HiddenLayer]]:
@@ -45,7 +47,7 @@ def candidates(mask: Tensor) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def reset_units(optimizer, resets: Sequence[UnitReset]) -> None:
-    """Give units new incoming parameters, a fresh normalisation and outgoing weights 0; the rest stays as it is.
+    """Give units new incoming parameters, a fresh normalisation and, unless told not to, outgoing weights 0.
 
     The optimizer forgets what it had gathered for every entry that is written. All layers' means are handed over
     first and all outgoing weights are zeroed last, so that resets in adjacent layers do not undo one another.
@@ -56,7 +58,8 @@ def reset_units(optimizer, resets: Sequence[UnitReset]) -> None:
     for reset in resets:
         _renew_incoming(optimizer, reset)
     for reset in resets:
-        _zero_outgoing(optimizer, reset)
+        if reset.zero_outgoing:
+            _zero_outgoing(optimizer, reset)
 
 
 def replace_units(by: Intervention, resets: Sequence[UnitReset]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from lop.nets.gradients import is_watched
 from lop.nets.layer_io import Call, WeightLayer, recorded_calls
 from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.evaluation import Evaluation
@@ -214,8 +215,10 @@ def _is_trained(layer: WeightLayer) -> bool:
 
 
 def _is_implied(layer: WeightLayer, calls: list[Call], uses: dict[int, int]) -> bool:
-    """Whether the layer's gradient is output gradients x inputs and nothing else, and cheaper to use in that form."""
-    own = all(uses.get(id(p)) == len(calls) for p in (layer.weight, layer.bias) if p is not None)
+    """Whether the layer's gradient is output gradients x inputs and nothing else, cheaper to use in that form, and
+    nobody wants to see it as such."""
+    parameters = [p for p in (layer.weight, layer.bias) if p is not None]
+    own = all(uses.get(id(p)) == len(calls) and not is_watched(p) for p in parameters)
     return own and layer.weight.is_contiguous() and thin(layer, sum(call.rows for call in calls))
 
 

@@ -94,6 +94,7 @@ class PPOLearner(Learner):
     """
 
     net: ActorCritic
+    data_ahead = False  # they are collected by the policy that learns
 
     def __init__(
         self,

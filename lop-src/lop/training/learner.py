@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from lop.algos import Intervention
 from lop.data.stream import Task
 from lop.metrics.numerics import all_finite
 from lop.nets import FeatureRecorder, HiddenLayer, Net
+from lop.nets.gradients import GradientRecorder
 from lop.nets.init import initialise_
 from lop.optimizers import ClosureOptimizer
 from lop.utils.errors import UserError
@@ -38,6 +40,8 @@ class Learner:
     active in the current task are -inf. seed: of the generators handed to interventions.
     """
 
+    data_ahead = True  # a task's data can be read before they are learned
+
     def __init__(
         self,
         net: Net,
@@ -58,16 +62,25 @@ class Learner:
         self.mask: Tensor | None = None
         self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
         self.penalties = self._overriding("penalty")
-        self._after_step = self._overriding("after_step")
+        self._before_step = self._overriding("before_step")
+        self._after_step = self._overriding("after_step", "on_gradients")
         self.needs_features = any(i.needs_features for i in self.interventions)
         self._recorder = FeatureRecorder(self.hidden_layers) if self.needs_features else None
+        self._gradients = GradientRecorder(net.parameters())
         for intervention in self.interventions:
             intervention.attach(self)
             intervention.restart()
 
-    def _overriding(self, method: str) -> list[Intervention]:
-        base = getattr(Intervention, method)
-        return [i for i in self.interventions if getattr(type(i), method) is not base]
+    def _overriding(self, *methods: str) -> list[Intervention]:
+        """Those that have a method of their own by one of these names."""
+        return [
+            i for i in self.interventions if any(getattr(type(i), m) is not getattr(Intervention, m) for m in methods)
+        ]
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether an intervention looks at the coming update's gradients."""
+        return any(i.needs_gradients for i in self._after_step)
 
     @property
     def device(self) -> torch.device:
@@ -102,8 +115,13 @@ class Learner:
                     loss = loss + penalty
             return loss
 
-        self.optimizer.step(closure)
-        self.after_step(self._recorder.features if self._recorder else [])
+        self.before_step(x)
+        watched = self.needs_gradients
+        with self._gradients if watched else nullcontext():
+            self.optimizer.step(closure)
+        self.after_step(
+            self._recorder.features if self._recorder else [], self._gradients.gradients if watched else None
+        )
         if is_start:
             self.require_finite_start(first[0].loss)
         return first[0]
@@ -115,10 +133,20 @@ class Learner:
         self._has_learned = True
         return is_start
 
-    def after_step(self, features: Sequence[Tensor]) -> None:
-        """What the interventions do after an update. features: the hidden activations of its first forward pass, or
-        none when no intervention needs them."""
+    def before_step(self, x: Tensor) -> None:
+        """What the interventions do before an update. x: the inputs of its batch."""
+        for intervention in self._before_step:
+            intervention.before_step(x)
+
+    def after_step(self, features: Sequence[Tensor], gradients: Mapping[Tensor, Tensor] | None = None) -> None:
+        """What the interventions do after an update.
+
+        features: the hidden activations of its first forward pass, or none when no intervention needs them. gradients:
+        of its first backward pass, by the net's parameter; None when no intervention needs them.
+        """
         for intervention in self._after_step:
+            if gradients is not None and intervention.needs_gradients:
+                intervention.on_gradients(gradients)
             intervention.after_step(features)
 
     def require_finite_start(self, loss: Tensor) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lop.data.stream import Batch, Task
+from lop.nets.gradients import GradientRecorder
 from lop.nets.stack import Stack, shape_of
 from lop.optimizers.stacking import OptimizerStack, settings
 from lop.training.learner import Learner, StepResult
@@ -122,6 +124,7 @@ class Block:
         self.optimizers = OptimizerStack([own.optimizer for own in learners], self.params, self._owners, self.stack)
         self._losses = LOSSES[self.learners[0].loss]
         self._needs_features = any(learner.needs_features for learner in learners)
+        self._gradients = GradientRecorder(self.params)
         self._masks: list[Tensor | None] = []
         self._mask: Tensor | None = None
 
@@ -151,17 +154,26 @@ class Block:
             penalties = self._penalties()
             return losses if penalties is None else losses + penalties
 
-        self.optimizers.step(closure)
+        for learner, (own, _) in zip(self.learners, batches, strict=True):
+            learner.before_step(own)
+        watching = [learner.needs_gradients for learner in self.learners]
+        with self._gradients if any(watching) else nullcontext():
+            self.optimizers.step(closure)
         self.stack.follow()
         features = [layer.unbind() for layer in self.stack.features]
         for i, learner in enumerate(self.learners):
-            learner.after_step([layer[i] for layer in features] if learner.needs_features else [])
+            seen = [layer[i] for layer in features] if learner.needs_features else []
+            learner.after_step(seen, self._gradients_of(i) if watching[i] else None)
         losses, logits = first[0]
         results = [StepResult(*pair) for pair in zip(losses.unbind(), logits.unbind(), strict=True)]
         for learner, result, starts in zip(self.learners, results, starting, strict=True):
             if starts:
                 learner.require_finite_start(result.loss)
         return results
+
+    def _gradients_of(self, index: int) -> Mapping[Tensor, Tensor]:
+        """Of this member's own parameters, as recorded."""
+        return {self.stack.owners(p)[index]: gradient[index] for p, gradient in self._gradients.gradients.items()}
 
     def _penalties(self) -> Tensor | None:
         if not any(learner.penalties for learner in self.learners):
