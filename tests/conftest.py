@@ -1,5 +1,41 @@
+import plugged
 import pytest
 import torch
+
+from lop.utils.errors import UserError
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MINE.PY",
+        help="run the contract tests, and no others, over what this file or module registers; may be given again",
+    )
+
+
+def pytest_configure(config):
+    for plugin in config.getoption("plugin"):
+        try:
+            plugged.load(plugin)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+    if config.getoption("plugin") and not plugged.names:
+        raise pytest.UsageError(f"{', '.join(config.getoption('plugin'))}: nothing is registered there")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("plugin"):
+        return
+    chosen = [item for item in items if _about_a_plugin(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+def _about_a_plugin(item) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(isinstance(value, str) and value in plugged.names for value in parameters)
 
 
 @pytest.fixture(autouse=True)

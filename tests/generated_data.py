@@ -104,3 +104,13 @@ def write_class_files(folder: Path, classes: int = 10, images: int = 14, size: i
     for i in range(classes):
         values = (10 * i + np.arange(images)).astype(np.uint8)
         np.save(folder / f"{i}.npy", np.broadcast_to(values[:, None, None, None], (images, 3, size, size)))
+
+
+def write_data(folder: Path) -> Path:
+    """Every data set that a benchmark reads, tiny, in the published formats."""
+    write_idx(folder / "mnist")
+    write_cifar(folder / "cifar-100-python")
+    write_cifar(folder / "cifar-10-batches-py", classes=10, train=10)
+    write_class_files(folder / "imagenet32" / "classes")
+    write_tiny_imagenet(folder, classes=8, train=6, val=2)
+    return folder

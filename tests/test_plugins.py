@@ -1,5 +1,6 @@
 """What a user adds from outside the package: one file, named in a config, and every door knows it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import papermill
 import pytest
 import yaml
+from plugged import REGISTRIES
 
 import lop
 from lop.plan import BENCHMARKS
@@ -14,75 +16,14 @@ from lop.utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
-PLUGIN = """
-import torch
-import lop
-from lop.data.stream import Task
-
-
-@lop.optimizer("plugged_sign")
-class SignDescent(lop.ClosureOptimizer):
-    def __init__(self, model_or_params, *, lr: float = 0.001, max_grad_norm: float | None = None, seed: int = 0):
-        super().__init__(model_or_params, {"lr": lr}, max_grad_norm=max_grad_norm, seed=seed)
-
-    def _apply(self, params, grads):
-        for p, g in zip(params, grads):
-            p.sub_(self._group_of(p)["lr"] * g.sign())
-
-
-@lop.intervention("plugged_bounds")
-class Bounds(lop.Intervention):
-    def __init__(self, *, bound: float = 0.1):
-        self.bound = bound
-
-    @torch.no_grad()
-    def after_step(self, features):
-        for p in self.host.net.parameters():
-            p.clamp_(-self.bound, self.bound)
-
-
-@lop.metric("plugged_largest", "largest weight", (0, None), None, "Largest absolute parameter.")
-def largest(probe):
-    return torch.stack([p.detach().abs().max() for p in probe.net.parameters()]).max()
-
-
-class Parity(Task):
-    def batches(self, epoch, start=0):
-        x = torch.linspace(-1, 1, 32).view(8, 4)
-        for _ in range(start, self.steps_per_epoch):
-            yield x, (x.sum(1) * (self.index + 1) > 0).long()
-
-    def reference(self, size):
-        x, y = next(self.batches(0))
-        return x[:size], y[:size]
-
-    def evaluation(self, split, limit=None):
-        yield from list(self.batches(0))[:1]
-
-
-@lop.benchmark("plugged_parity", family="plugged", net={"name": "mlp", "hidden": [6]})
-class ParityStream(lop.TaskStream):
-    input_shape, num_outputs, data_description = (4,), 2, "generated"
-
-    def __init__(self, seed, data_dir, device, *, num_tasks: int = 2):
-        self.num_tasks = num_tasks
-
-    def task(self, k):
-        return Parity(index=k, active=None, epochs=1, steps_per_epoch=20, batch_size=8)
-"""
+KINDS = ("optimizer", "intervention", "diagnostic", "benchmark", "data_set")
+PLUGINS = [str(ROOT / "tests" / "plugins" / f"plugged_{kind}.py") for kind in KINDS]
 SETTINGS = {
-    "benchmark": "plugged_parity",
-    "optimizer": {"name": "plugged_sign", "lr": 0.01},
+    "benchmark": {"name": "plugged_shift", "dataset": "plugged_lines"},
+    "optimizer": {"name": "plugged_ball", "lr": 0.01},
     "algos": [{"name": "plugged_bounds", "bound": 0.05}],
-    "metrics": {"extras": ["plugged_largest"], "reference_size": 4, "ntk_size": 4},
+    "metrics": {"extras": [{"name": "plugged_largest", "count": 2}], "reference_size": 4, "ntk_size": 4},
 }
-
-
-@pytest.fixture
-def plugin(tmp_path):
-    path = tmp_path / "plugged.py"
-    path.write_text(PLUGIN)
-    return path
 
 
 def largest_weights(folder):
@@ -100,26 +41,23 @@ def command(*arguments, cwd):
     return done.stdout
 
 
-def test_by_the_command_line(tmp_path, plugin):
+def test_by_the_command_line(tmp_path):
     config = tmp_path / "mine.yaml"
-    config.write_text(
-        yaml.safe_dump({**SETTINGS, "run": {"plugins": [str(plugin)], "results_dir": str(tmp_path / "out")}})
-    )
+    config.write_text(yaml.safe_dump({**SETTINGS, "run": {"plugins": PLUGINS, "results_dir": str(tmp_path / "out")}}))
     assert "finished: 2 tasks" in command("run", "-c", config, "--quiet", cwd=tmp_path)
     assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.05, 0.05])
 
 
-def test_by_papermill(tmp_path, plugin):
+def test_by_papermill(tmp_path):
     overrides = {
-        "run.plugins": [str(plugin)],
-        "metrics.extras": ["plugged_largest"],
-        "metrics.reference_size": 4,
-        "metrics.ntk_size": 4,
+        "run.plugins": PLUGINS,
+        **{f"metrics.{name}": value for name, value in SETTINGS["metrics"].items()},
+        "benchmark.dataset": "plugged_lines",
     }
     parameters = {
-        "benchmark": "plugged_parity",
-        "optimizer": "plugged_sign",
-        "algos": ["plugged_bounds"],
+        "benchmark": "plugged_shift",
+        "optimizer": "plugged_ball",
+        "algos": SETTINGS["algos"],
         "baseline": False,
         "results_dir": str(tmp_path / "out"),
         "overrides": overrides,
@@ -127,49 +65,43 @@ def test_by_papermill(tmp_path, plugin):
     papermill.execute_notebook(
         ROOT / "run-expr.ipynb", tmp_path / "out.ipynb", parameters, kernel_name="python3", progress_bar=False
     )
-    assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.1, 0.1])
+    assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.05, 0.05])
 
 
-def test_in_the_workers_of_a_sweep(tmp_path, plugin):
+def test_in_the_workers_of_a_sweep(tmp_path):
     grid = {
         "grid": {"seed": [0, 1]},
         "settings": {
-            "benchmark": "plugged_parity",
-            "optimizer": "plugged_sign",
-            "algos": ["plugged_bounds"],
-            "run.plugins": [str(plugin)],
-            "metrics.extras": ["plugged_largest"],
-            "metrics.reference_size": 4,
-            "metrics.ntk_size": 4,
+            "benchmark": "plugged_shift",
+            "benchmark.dataset": "plugged_lines",
+            "optimizer": "plugged_ball",
+            "algos": SETTINGS["algos"],
+            "run.plugins": PLUGINS,
+            **{f"metrics.{name}": value for name, value in SETTINGS["metrics"].items()},
         },
         "results_dir": str(tmp_path / "out"),
         "parallel": 2,
     }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
     assert "2 finished" in command("sweep", "-c", tmp_path / "grid.yaml", cwd=tmp_path)
-    assert len(largest_weights(tmp_path / "out")) == 4
+    assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.05] * 4)
 
 
 @pytest.fixture
 def forgotten():
     """What a test registers is taken out again."""
-    from lop.algos import INTERVENTIONS
-    from lop.metrics import METRICS
-    from lop.optimizers import OPTIMIZERS
-
     yield
-    for registry in (BENCHMARKS, INTERVENTIONS, METRICS, OPTIMIZERS):
-        for name in [name for name in registry if name.startswith("plugged")]:
-            del registry[name]
-    sys.modules.pop("plugged", None)
+    for known in (*REGISTRIES, sys.modules):
+        for name in [name for name in known if name.startswith("plugged_")]:
+            del known[name]
 
 
 @pytest.mark.usefixtures("forgotten")
-def test_once_in_a_process_and_as_part_of_no_runs_name(tmp_path, plugin):
-    config = lop.plan.resolve({**SETTINGS, "run": {"plugins": [str(plugin)]}})
-    again = lop.plan.resolve({**SETTINGS, "run": {"plugins": [str(plugin), str(plugin)]}})
+def test_once_in_a_process_and_as_part_of_no_runs_name():
+    config = lop.plan.resolve({**SETTINGS, "run": {"plugins": PLUGINS}})
+    again = lop.plan.resolve({**SETTINGS, "run": {"plugins": PLUGINS * 2}})
     assert config.run_name() == again.run_name()
-    assert BENCHMARKS["plugged_parity"].stream.__module__ == "plugged"
+    assert BENCHMARKS["plugged_shift"].stream.__module__ == "plugged_benchmark"
 
 
 @pytest.mark.usefixtures("forgotten")
@@ -186,7 +118,7 @@ def test_once_in_a_process_and_as_part_of_no_runs_name(tmp_path, plugin):
     ],
 )
 def test_what_cannot_be_used_is_one_line(tmp_path, content, message):
-    path = tmp_path / "plugged.py"
+    path = tmp_path / "plugged_mine.py"
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError) as error:
@@ -197,3 +129,41 @@ def test_what_cannot_be_used_is_one_line(tmp_path, content, message):
 def test_a_name_that_no_plugin_brings_is_unknown():
     with pytest.raises(UserError, match="unknown benchmark"):
         lop.plan.resolve(SETTINGS)
+
+
+BROKEN = """
+import lop
+
+
+@lop.optimizer("plugged_careless")
+class Careless(lop.ClosureOptimizer):
+    def __init__(self, model_or_params, *, lr: float = 0.02, **shared):
+        super().__init__(model_or_params, {"lr": lr}, **shared)
+
+    def _apply(self, params, grads):
+        for p, g in zip(params, grads):  # the limit of the gradient's norm is forgotten
+            p.sub_(g, alpha=self._group_of(p)["lr"])
+"""
+CONTRACTS = (
+    *("optimizers/test_optimizer_contract.py", "algos/test_interventions_contract.py"),
+    *("metrics/test_metric_contract.py", "streams/test_streams.py", "data/test_records.py"),
+)
+
+
+def test_the_contract_tests_run_over_a_plugin_and_over_nothing_else(tmp_path):
+    careless = tmp_path / "plugged_careless.py"
+    careless.write_text(BROKEN)
+    chosen = [argument for plugin in (*PLUGINS, careless) for argument in ("--plugin", str(plugin))]
+    paths = [str(ROOT / "tests" / path) for path in CONTRACTS]
+    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *chosen, *paths]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("PASSED", "FAILED", "ERROR"))]
+    assert [line[1].rsplit("::")[-1] for line in lines if line[0] != "PASSED"] == [
+        "test_clips_to_the_global_gradient_norm[plugged_careless]"
+    ]
+    tested = {name for line in lines for name in re.findall(r"plugged_\w+?(?=[-\]])", line[1])}
+    assert tested == {
+        *("plugged_ball", "plugged_careless", "plugged_bounds"),
+        *("plugged_largest", "plugged_shift", "plugged_lines"),
+    }
+    assert all("plugged_" in line[1] for line in lines)

@@ -2,6 +2,7 @@
 
 import io
 
+import plugged
 import pytest
 import torch
 from bitwise import same
@@ -27,7 +28,7 @@ EAGER = {
     "regrama": {"period": 2, "threshold": 0.8},
     "cpr": {"period": 3, "rate": 0.2},
     "swr": {"period": 4, "factor": 0.3, "decay": 0.5, "prune": "share", "reset_optimizer": True},
-}
+} | plugged.options
 RATES = {"kfac": 0.01, "shampoo": 0.01, "sassha": 0.01, "adahessian": 0.01, "adam": 0.001, "sgd": 0.05}
 EPOCHS = 2
 

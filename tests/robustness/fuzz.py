@@ -24,7 +24,7 @@ from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
 from lop.algos import INTERVENTIONS
-from lop.config import Config, default_options
+from lop.config import Config
 from lop.metrics import Dashboard
 from lop.metrics.registry import METRICS
 from lop.nets import NETS
@@ -34,6 +34,7 @@ from lop.optimizers import list_optimizers, optimizer_options
 from lop.plan import BENCHMARKS, make_config
 from lop.runner import run
 from lop.utils.errors import UserError
+from lop.utils.options import default_options
 
 LOOKS = 6  # steps (in reinforcement learning: updates) that a run is left to make
 KEYS = re.compile(r"\b(benchmark|net|optimizer|algos|metrics|run|config)(\.\w|:)")

@@ -60,7 +60,8 @@ def write_data(folder: Path) -> Path:
 def micro_data(benchmark: str, data_dir: Path, results_dir: Path, optimizer: str = "sgd", algos=()) -> dict[str, Any]:
     """The config of a run of two tasks and a few steps, as a dict."""
     control = BENCHMARKS[benchmark].kind == "control"
-    sizes, net = _SIZES.get(benchmark, (_CONTROL, {"name": "actor_critic", "hidden": [6, 6]}) if control else None)
+    other = (_CONTROL, {"name": "actor_critic", "hidden": [6, 6]}) if control else ({"num_tasks": 2}, _MLP)
+    sizes, net = _SIZES.get(benchmark, other)
     lr = LR if "lr" in optimizer_options(optimizer) else {}
     return {
         "benchmark": {"name": benchmark, **sizes},

@@ -4,6 +4,7 @@ import random
 import re
 
 import micro
+import plugged
 import pytest
 
 from lop.algos import INTERVENTIONS
@@ -17,7 +18,7 @@ EAGER = {
     "snr": {},
     "sdp": {"interval": 2},
     "gosc": {"interval": 2},
-}
+} | plugged.options
 
 
 class Looks:

@@ -1,8 +1,9 @@
 """Every supervised stream, on generated data in the real formats: pure in (seed, k), one layout for all splits."""
 
+import plugged
 import pytest
 import torch
-from generated_data import write_cifar, write_class_files, write_idx, write_tiny_imagenet
+from generated_data import write_data
 
 from lop.experiment import make_stream
 from lop.plan import BENCHMARKS
@@ -22,20 +23,15 @@ SMALL = {
     "random_label_mnist": {"num_examples": 40, "num_tasks": 6},
     "random_label_cifar": {"num_examples": 40, "num_tasks": 6},
     "five_plus_one_cifar": {"batch_size": 4, "steps_per_task": 14},
-}
-EMBEDDED = ("permuted_digits", "label_permuted", "growing", "warm_start", "slowly_changing_regression")
+} | {name: plugged.options.get(name, {}) for name in plugged.names}
+EMBEDDED = ("permuted_digits", "label_permuted", "growing", "warm_start", "slowly_changing_regression", *plugged.names)
 OWN_DATA = {name: {} if name in EMBEDDED else {"verify": False} for name in NAMES}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_idx(folder / "mnist")
-    write_cifar(folder / "cifar-100-python")
-    write_cifar(folder / "cifar-10-batches-py", classes=10, train=10)
-    write_class_files(folder / "imagenet32/classes")
-    write_tiny_imagenet(folder, classes=8, train=6, val=2)
-    return folder
+    return write_data(folder)
 
 
 @pytest.fixture

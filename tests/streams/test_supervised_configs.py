@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import pytest
-from generated_data import write_cifar, write_class_files, write_idx, write_tiny_imagenet
+from generated_data import write_data
 
 import lop
 from lop.plan import BENCHMARKS, make_config
 from lop.runner import run
 
 PACKAGE = Path(lop.__file__).parent
-FOLDERS = sorted({b.stream.__module__.split(".")[1] for b in BENCHMARKS.values() if b.kind == "supervised"})
+OURS = [b.stream.__module__.split(".") for b in BENCHMARKS.values() if b.kind == "supervised"]
+FOLDERS = sorted({module[1] for module in OURS if module[0] == "lop"})  # a plugin's are its own
 CONFIGS = sorted(p for folder in FOLDERS for p in (PACKAGE / folder / "cfg").rglob("*.json"))
 SMALL_STREAM = {
     "permuted_mnist": {"batch_size": 10, "examples_per_task": 30, "num_tasks": 2},
@@ -38,12 +39,7 @@ GENERATED = ("permuted_digits", "slowly_changing_regression")
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_idx(folder / "mnist")
-    write_cifar(folder / "cifar-100-python")
-    write_cifar(folder / "cifar-10-batches-py", classes=10, train=10)
-    write_class_files(folder / "imagenet32/classes")
-    write_tiny_imagenet(folder, classes=8, train=6, val=2)
-    return folder
+    return write_data(folder)
 
 
 def small(path: Path, data_dir: Path, results: Path) -> dict:

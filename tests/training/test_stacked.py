@@ -5,6 +5,7 @@ import io
 import math
 from dataclasses import dataclass
 
+import plugged
 import pytest
 import torch
 
@@ -12,13 +13,12 @@ from lop.algos import INTERVENTIONS, Intervention
 from lop.nets import NETS
 from lop.nets.init import initialise_
 from lop.nets.stack import Stack
-from lop.optimizers import get_optimizer, list_optimizers
+from lop.optimizers import OPTIMIZERS, get_optimizer, list_optimizers
 from lop.optimizers.multi_tensor import random_signs
 from lop.training.learner import Learner
 from lop.training.looped import Population
 from lop.training.population import make_population
 from lop.training.stacked import StackedPopulation
-from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
 SHAPES = {"mlp": (12,), "actor_critic": (12,), "convnet": (1, 12, 12), "resnet18": (3, 8, 8)}
@@ -50,6 +50,10 @@ STACKED = {
     "upgd": {"lr": 0.05, "adaptive": True, "second_order": True, "lazy_hessian": 2},
     "muon": {"lr": 0.02, "adam_lr": 0.003, "weight_decay": 0.01},
     "trac": {"lr": 0.01, "scale": 0.05, "discounts": [0.9, 0.99]},
+} | {
+    name: plugged.options.get(name, {})
+    for name in plugged.names
+    if getattr(OPTIMIZERS.get(name), "stackable", False) is True
 }
 # Options with which a method acts within a few steps.
 EAGER = {
@@ -69,7 +73,7 @@ EAGER = {
     "regrama": {"period": 2, "threshold": 0.8},
     "cpr": {"period": 3, "rate": 0.2},
     "swr": {"period": 4, "factor": 0.3, "decay": 0.5, "prune": "share", "reset_optimizer": True},
-}
+} | plugged.options
 SEEDS = (0, 1, 2)
 
 
@@ -392,14 +396,20 @@ def test_the_choice():
         assert type(make_population(others)) is Population
 
 
-def test_a_first_step_that_cannot_be_made_is_the_users_mistake():
+def test_who_was_ruined_by_the_first_step_is_kept():
     class Ruin(Intervention):
         def after_step(self, features):
             self.host.net.head.weight.data.fill_(math.nan)
 
-    population = StackedPopulation([make_learner(s, algos=[Ruin()] if s == 1 else []) for s in SEEDS])
-    with pytest.raises(UserError, match="first step"):
-        train(population)
+    learners = [make_learner(s, algos=[Ruin()] if s == 1 else []) for s in SEEDS]
+    train(StackedPopulation(learners))
+    alone = make_learner(1, algos=[Ruin()])
+    train(Population([alone]), seeds=[1])
+    assert [learner.ruined_by_first_update for learner in [*learners, alone]] == [s == 1 for s in [*SEEDS, 1]]
+    train(Population([later := make_learner(0)]), seeds=[0])
+    later.net.head.weight.data.fill_(math.nan)  # what happens afterwards is data
+    train(Population([later]), seeds=[0])
+    assert not later.ruined_by_first_update
 
 
 def test_a_nets_views_are_its_stacks_memory():
