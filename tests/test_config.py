@@ -2,10 +2,11 @@ import json
 
 import pytest
 
-from lop.config import check_options, override, parse_override, read_file, validate
+from lop.config import override, parse_override, read_file, validate
 from lop.optimizers import optimizer_options
 from lop.plan import BENCHMARKS, shipped_optimizer
 from lop.utils.errors import UserError
+from lop.utils.options import check_options
 
 BASE = {"benchmark": "permuted_digits", "net": {"name": "mlp"}, "optimizer": {"name": "sgd", "lr": 0.1}}
 

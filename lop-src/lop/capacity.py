@@ -32,7 +32,6 @@ def run_bytes(config: Config) -> int:
     """
     parts = build(config)
     learner, task = parts.learner, parts.stream.task(0)
-    learner.alone = False  # whatever becomes of its weights
     learner.start_task(task)
     kept: dict[int, int] = {}
 

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,27 +19,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    Strict,
-    ValidationError,
-    create_model,
 )
 
-from lop.utils.documents import DEPTH, parse_value, plain_scalar, read_document
-from lop.utils.errors import UserError, near_matches, shown
+from lop.utils.documents import DEPTH, parse_value, read_document
+from lop.utils.errors import UserError, shown
+from lop.utils.options import STRICT_KEYS, Flag, checked, number
 from lop.utils.ranges import seeds_of
-
-STRICT_KEYS = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def _number(value: Any) -> Any:
-    """What may become a number: no `true`, and of texts only those that a config without quotes reads as one."""
-    if isinstance(value, str):
-        value = plain_scalar(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError("expected a number")
-    if isinstance(value, bool):
-        raise ValueError("expected a number, not a boolean")
-    return value
 
 
 def _known_device(value: str) -> str:
@@ -51,10 +33,9 @@ def _known_device(value: str) -> str:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=10**9)]
-Amount = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e6)]
-Threads = Annotated[int, BeforeValidator(_number), Field(ge=1, le=4096)]
-Flag = Annotated[bool, Strict()]  # without it pydantic takes "no" and 0, too
+Count = Annotated[int, BeforeValidator(number), Field(ge=1, le=10**9)]
+Amount = Annotated[float, BeforeValidator(number), Field(gt=0, le=1e6)]
+Threads = Annotated[int, BeforeValidator(number), Field(ge=1, le=4096)]
 
 
 class Section(BaseModel):
@@ -72,7 +53,7 @@ class Run(BaseModel):
     """How and where to run; changes no result but for `seed`, `device`, `threads` and `on_divergence`."""
 
     model_config = STRICT_KEYS
-    seed: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 0
+    seed: Annotated[int, BeforeValidator(number), Field(ge=0)] = 0
     seeds: Annotated[list[int], BeforeValidator(seeds_of)] | None = None  # "0-15": a run of each, as one population
     population: Literal["auto"] | Count = "auto"  # so many runs at once; auto: as many as fit into memory
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
@@ -212,7 +193,7 @@ def validate(data: dict[str, Any]) -> Config:
             data[key] = {"name": data[key]}
     if isinstance(data.get("algos"), list):
         data["algos"] = [{"name": a} if isinstance(a, str) else a for a in data["algos"]]
-    return _checked(Config, data, "")
+    return checked(Config, data, "")
 
 
 def _check_plain(value: Any, path: str, depth: int = 0) -> None:
@@ -239,97 +220,3 @@ def _check_plain(value: Any, path: str, depth: int = 0) -> None:
         raise UserError(
             f"expected a number, text, list or mapping, got {type(value).__name__}", option=path, joint=": "
         )
-
-
-def check_options(
-    path: str, part: Callable | Mapping[str, inspect.Parameter], options: dict[str, Any]
-) -> dict[str, Any]:
-    """Options with their types checked, coerced.
-
-    path: of the section, for messages. part: a class or function, whose keyword-only, annotated parameters are the
-    options, or the parameters themselves. Raises UserError for an unknown key (with the near match), a missing one,
-    or a wrong type.
-    """
-    checked = _checked(_options_model(part), options, path)
-    # in the order of the signature: a set has none, and people read them
-    return {name: getattr(checked, name) for name in type(checked).model_fields if name in checked.model_fields_set}
-
-
-def default_options(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """The options that have a default, with it."""
-    return {n: p.default for n, p in _parameters(part).items() if p.default is not p.empty}
-
-
-def _parameters(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
-    if not callable(part):
-        return dict(part)
-    hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
-    parameters = inspect.signature(part).parameters.values()
-    return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def _options_model(part: Callable | Mapping[str, inspect.Parameter]) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for name, parameter in _parameters(part).items():
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (_guarded(parameter.annotation), default)
-    return create_model("Options", __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **fields)
-
-
-def _is_tensor(hint: Any) -> bool:
-    return getattr(hint, "__name__", "") == "Tensor"
-
-
-def _guarded(hint: Any) -> Any:
-    """A hint as a config means it: no tensors (torch allows them for `lr`), and `true` is not 1."""
-    if hint is inspect.Parameter.empty:
-        return Any
-    if hint in (int, float):
-        return Annotated[hint, BeforeValidator(_number)]
-    if hint is bool:
-        return Flag
-    members = tuple(m if m in (..., None) else _guarded(m) for m in get_args(hint) if not _is_tensor(m))
-    if get_origin(hint) in (Union, UnionType):
-        return Union[members]  # noqa: UP007 (built at run time)
-    origin = list if get_origin(hint) is Sequence else get_origin(hint)  # a default may be a tuple, a config has lists
-    return origin[members] if origin in (list, tuple, dict) else hint
-
-
-def _checked(model: type[BaseModel], data: dict[str, Any], path: str) -> Any:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise _described(error.errors()[0], model, data, path) from None
-
-
-def _described(error: Mapping[str, Any], model: type[BaseModel], data: Any, path: str) -> UserError:
-    keys = _keys_in(data, error["loc"])
-    where = ".".join([*filter(None, [path]), *(str(key) or '""' for key in keys)])
-    if error["type"] == "extra_forbidden":
-        message = f"unknown key; {near_matches(str(keys[-1]), _fields(model, keys[:-1]))}"
-    elif error["type"] == "missing":
-        where, message = ".".join(filter(None, [where, str(error["loc"][-1])])), "missing"
-    else:
-        reason = error["msg"].removeprefix("Value error, ")
-        message = f"{reason[0].lower()}{reason[1:]}, got {shown(error['input'])}"
-    return UserError(message, option=where, joint=": ")
-
-
-def _keys_in(data: Any, location: tuple) -> list[str | int]:
-    """The part of pydantic's location that the user wrote: it also names members of unions and validators."""
-    keys = []
-    for part in location:
-        known = range(len(data)) if isinstance(data, list | tuple) else data if isinstance(data, dict) else ()
-        if part in known:
-            data = data[part]
-            keys.append(part)
-    return keys
-
-
-def _fields(model: type[BaseModel], keys: list[str | int]) -> list[str]:
-    for key in keys:
-        field = model.model_fields.get(str(key))
-        if field is None or not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)):
-            break
-        model = field.annotation
-    return list(model.model_fields)

@@ -13,13 +13,14 @@ from typing import Any
 
 import lop
 from lop.algos import INTERVENTIONS
-from lop.config import Config, Section, check_options, default_options, override, parse_override, read_file, validate
+from lop.config import Config, Section, override, parse_override, read_file, validate
 from lop.metrics import checked_extras, dashboard_options
 from lop.nets import NETS
 from lop.optimizers import optimizer_options
 from lop.training.benchmark import BENCHMARKS
 from lop.utils.documents import parse_value
 from lop.utils.errors import UserError, lookup, shown
+from lop.utils.options import check_options, default_options
 from lop.utils.place import kaggle_folder, place
 from lop.utils.ranges import seeds_of
 from lop.utils.registry import load_plugin

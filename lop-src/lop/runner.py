@@ -148,7 +148,6 @@ def make_loop(
     members: list[Member] = []
     for folder in folders:
         parts = build(folder.config)
-        parts.learner.alone = len(folders) == 1
         measured = parts.stream, parts.learner, parts.dashboard, parts.recorder
         members.append(Member(folder.config.run, folder, *measured, summaries=summaries and not members))
     population = make_population([member.learner for member in members])

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lop.data.fetch import RemoteFile
 from lop.data.idx import content_md5, read_idx
@@ -51,30 +51,32 @@ def _gzipped(address: tuple[str, ...], *facts: tuple[str, int]) -> tuple[RemoteF
     )
 
 
-_idx = partial(
-    dataset, image_shape=(1, 28, 28), find_in=find_idx, own_files=True, normalised_by="to [-1, 1], Kumar et al. 2023"
-)
+def _idx(name: str, *checksums: str, names: tuple[str, ...] = ROLES, **facts: Any):
+    """The record of a data set in four IDX files.
+
+    checksums: MD5, in the order of the names, of the uncompressed content: the compressed bytes differ between
+    distributors. None are given where they were published for the archive only.
+    """
+    common: dict[str, Any] = {
+        "image_shape": (1, 28, 28),
+        "find_in": find_idx,
+        "own_files": True,
+        "normalised_by": "to [-1, 1], Kumar et al. 2023",
+        "files": dict(zip(names, checksums, strict=True)) if checksums else dict.fromkeys(names),
+        "by_hand": ", ".join(f"{file}.gz" for file in names),
+    }
+    return dataset(name, **{**common, **facts})
 
 
-# checksums of `files` are of the uncompressed content: the compressed bytes differ between distributors
 @_idx(
     "mnist",
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
     description="MNIST (LeCun 1998)",
     images=(60_000, 10_000),
     classes=10,
-    files=dict(
-        zip(
-            ROLES,
-            (
-                "6bbc9ace898e44ae57da46a324031adb",
-                "a25bea736e30d166cdddb491f175f624",
-                "2646ac647ad5339dbf082846283269ea",
-                "27ae3e4e09519cfbb04c329615203637",
-            ),
-            strict=True,
-        )
-    ),
-    by_hand=", ".join(f"{name}.gz" for name in ROLES),
     downloads=_gzipped(
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
         ("f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
@@ -85,24 +87,15 @@ _idx = partial(
 )
 @_idx(
     "fashion_mnist",
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
     description="Fashion-MNIST (Xiao 2017)",
     images=(60_000, 10_000),
     classes=10,
-    files=dict(
-        zip(
-            ROLES,
-            (
-                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-                "9018921c3c673c538a1fc5bad174d6f9",
-                "8181f5470baa50b63fa0f6fddb340f0a",
-                "15d484375f8d13e6eb1aabb0c3f46965",
-            ),
-            strict=True,
-        )
-    ),
     words=("fashion",),
     system_folders=(Path("/usr/share/datasets/fashion-mnist"),),
-    by_hand=", ".join(f"{name}.gz" for name in ROLES),
     downloads=_gzipped(
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
@@ -117,8 +110,7 @@ _idx = partial(
     images=(112_800, 18_800),
     classes=47,
     normalised_by="to [-1, 1], Elsayed & Mahmood 2024",
-    files=dict.fromkeys(BALANCED),  # a checksum was published for the archive only
-    by_hand=", ".join(f"{name}.gz" for name in BALANCED),
+    names=BALANCED,
     downloads=(
         RemoteFile(
             "gzip.zip",

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lop.config import check_options, default_options
 from lop.metrics.registry import CORE, METRICS, Metric
 from lop.utils.errors import UserError, lookup
+from lop.utils.options import check_options, default_options
 
 Extra = str | dict[str, Any]
 """A diagnostic by name, or a section: its name with its own options beside it."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lop.nets.layer_io import WeightLayer
 from lop.nets.tracing import Tap, TappedCalls
+from lop.utils.errors import UserError
 from lop.utils.registry import Registry
 
 
@@ -123,3 +124,10 @@ class FeatureRecorder:
         """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
+
+
+def require_images(input_shape: Sequence[int]) -> None:
+    """Raises UserError for inputs that a convolution cannot read."""
+    if len(input_shape) != 3:
+        got = f"got inputs {tuple(input_shape)}"
+        raise UserError(f"a convolutional net needs images (C, H, W), {got}", option="name", joint=": ")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
-from lop.nets.base import HiddenLayer, Net, net
+from lop.nets.base import HiddenLayer, Net, net, require_images
 from lop.nets.init import Init, conv2d, linear
 from lop.nets.layer_io import WeightLayer
 from lop.utils.errors import UserError, shown
@@ -38,12 +38,7 @@ class ConvNet(Net):
         init: str = "torch_default",
     ):
         super().__init__()
-        if len(input_shape) != 3:
-            raise UserError(
-                f"a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}",
-                option="name",
-                joint=": ",
-            )
+        require_images(input_shape)
         if len(kernel_sizes) != len(channels) or not channels:
             raise UserError(
                 f"must have one entry per entry of channels, got {shown(list(kernel_sizes))}", option="kernel_sizes"

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
-from lop.nets.base import HiddenLayer, Net, net
+from lop.nets.base import HiddenLayer, Net, net, require_images
 from lop.nets.init import Init, conv2d, linear
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require, require_all
@@ -60,12 +60,7 @@ class ResNet18(Net):
         residual_readers: Literal["none", "next"] = "none",
     ):
         super().__init__()
-        if len(input_shape) != 3:
-            raise UserError(
-                f"a convolutional net needs images (C, H, W), got inputs {tuple(input_shape)}",
-                option="name",
-                joint=": ",
-            )
+        require_images(input_shape)
         require(COUNT, width=width)
         require_all(COUNT, blocks=blocks)
         if not blocks:

@@ -29,12 +29,13 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 import lop
-from lop.config import Config, check_options, read_file
+from lop.config import Config, read_file
 from lop.plan import plan
 from lop.runs import ENDED, RunningElsewhereError, read_status, results_folder, run_folder_of
 from lop.sweep.workers import WorkerDiedError, Workers
 from lop.utils.errors import UserError, near_matches, shortened
 from lop.utils.files import disk_errors, make_folder, write_text
+from lop.utils.options import check_options
 from lop.utils.ranges import COUNT, require
 
 _OF_A_RUN = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")

@@ -57,8 +57,8 @@ class Learner:
         self.hidden_layers = net.hidden_layers()
         self._loss_function = LOSSES[loss]
         self.task: Task | None = None
-        self.alone = True  # False for one of several: what its first step does to it is then recorded, no error
-        self._has_learned = False  # in this process; over all of a run the optimizer counts, until it forgets
+        self.ruined_by_first_update = False
+        self._has_learned = False  # in this process
         self.mask: Tensor | None = None
         self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
         self.penalties = self._overriding("penalty")
@@ -97,8 +97,8 @@ class Learner:
         return make_generator(self.seed, "algos", *keys, device=device or self.device)
 
     def learn(self, x: Tensor, y: Any) -> Any:
-        """One update on the batch (x, y), a StepResult. Raises UserError when a single run's first ruins weights."""
-        is_start = self.about_to_start()
+        """One update on the batch (x, y), a StepResult."""
+        is_start = not self._has_learned and self.starts()
         first: list[StepResult] = []
 
         def closure() -> Tensor:
@@ -123,15 +123,17 @@ class Learner:
             self._recorder.features if self._recorder else [], self._gradients.gradients if watched else None
         )
         if is_start:
-            self.require_finite_start(first[0].loss)
+            self.started(first[0].loss)
         return first[0]
 
-    def about_to_start(self) -> bool:
-        """Whether the update about to be made is a single run's very first one, of finite weights."""
-        new = self.alone and not self._has_learned and self.optimizer.steps == 0
-        is_start = new and bool(all_finite(self.net.parameters()))
-        self._has_learned = True
-        return is_start
+    def starts(self) -> bool:
+        """Whether the update about to be made is the first in this process, and of finite weights."""
+        new, self._has_learned = not self._has_learned, True
+        return new and bool(all_finite(self.net.parameters()))
+
+    def started(self, loss: Tensor) -> None:
+        """Keeps, as `ruined_by_first_update`, whether that update could not be made. loss: of its first pass."""
+        self.ruined_by_first_update = bool(torch.isfinite(loss).all()) and not all_finite(self.net.parameters())
 
     def before_step(self, x: Tensor) -> None:
         """What the interventions do before an update. x: the inputs of its batch."""
@@ -149,17 +151,16 @@ class Learner:
                 intervention.on_gradients(gradients)
             intervention.after_step(features)
 
-    def require_finite_start(self, loss: Tensor) -> None:
+    def first_update_error(self) -> UserError:
         """A net that diverges later is data; a first update that cannot be made is a mistake in the options."""
-        if torch.isfinite(loss).all() and not all_finite(self.net.parameters()):
-            given = self.optimizer.param_groups[0]
-            settings = ", ".join(f"{name} = {given[name]}" for name in ("lr", "eps") if name in given)
-            raise UserError(
-                f"the run's first step made the weights NaN or inf ({settings}): choose other options of the "
-                "optimizer, or smaller weights in algos",
-                option="optimizer",
-                joint=": ",
-            )
+        given = self.optimizer.param_groups[0]
+        settings = ", ".join(f"{name} = {given[name]}" for name in ("lr", "eps") if name in given)
+        return UserError(
+            f"the run's first step made the weights NaN or inf ({settings}): choose other options of the optimizer, "
+            "or smaller weights in algos",
+            option="optimizer",
+            joint=": ",
+        )
 
     def loss_of(self, outputs: Tensor, y: Any) -> Tensor:
         """Mean loss of the net's outputs, without penalties; outputs that the task does not use are masked."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from lop.data.stream import Batch, Task
-from lop.metrics.numerics import all_finite
 from lop.training.clock import Clock
 from lop.training.member import Member
 from lop.training.population import Population
@@ -115,18 +114,18 @@ class Loop:
 
     def _learn(self, batches: Sequence[Batch]) -> None:
         results = self.population.learn(batches)
-        if self.position.total == 0 and len(self.members) > 1:
-            self._require_finite_start(results)
+        if self.position.total == 0:
+            self._require_start()
         for member, result, (_, y) in zip(self.members, results, batches, strict=True):
             member.recorder.record(result, y)
         self.position.step += 1
         self.position.total += self._tasks[0].batch_steps
 
-    def _require_finite_start(self, results: Sequence[Any]) -> None:
-        """One net that its first step ruins is data, all of them are a mistake in the options they share."""
+    def _require_start(self) -> None:
+        """One of many nets that its first step ruins is data; all of them are a mistake in the options they share."""
         learners = self.population.learners
-        if not any(all_finite(learner.net.parameters()) for learner in learners):
-            learners[0].require_finite_start(results[0].loss)
+        if all(learner.ruined_by_first_update for learner in learners):
+            raise learners[0].first_update_error()
 
     def _close_bin(self) -> bool:
         """Returns whether a member has left, as its config says of a divergence."""

@@ -127,6 +127,7 @@ class Block:
         self._gradients = GradientRecorder(self.params)
         self._masks: list[Tensor | None] = []
         self._mask: Tensor | None = None
+        self._started = False
 
     @property
     def intact(self) -> bool:
@@ -141,7 +142,7 @@ class Block:
 
     def learn(self, batches: Sequence[Batch]) -> list[StepResult]:
         """One update of each learner on its batch; what `Learner.learn` does."""
-        starting = [learner.about_to_start() for learner in self.learners]
+        starting = [] if self._started else [learner.starts() for learner in self.learners]
         x, y = torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
         first: list[tuple[Tensor, Tensor]] = []
 
@@ -166,9 +167,10 @@ class Block:
             learner.after_step(seen, self._gradients_of(i) if watching[i] else None)
         losses, logits = first[0]
         results = [StepResult(*pair) for pair in zip(losses.unbind(), logits.unbind(), strict=True)]
-        for learner, result, starts in zip(self.learners, results, starting, strict=True):
+        for learner, result, starts in zip(self.learners, results, starting, strict=False):
             if starts:
-                learner.require_finite_start(result.loss)
+                learner.started(result.loss)
+        self._started = True
         return results
 
     def _gradients_of(self, index: int) -> Mapping[Tensor, Tensor]:
