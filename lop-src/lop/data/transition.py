@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lop.config import check_options
 from lop.data.stream import Batch
 from lop.utils.errors import UserError
+from lop.utils.options import check_options
 from lop.utils.ranges import SHARE, require
 
 Kind = Literal["inputs", "labels", "sampling"]
