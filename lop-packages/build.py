@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PREINSTALLED = HERE / "kaggle-preinstalled.txt"
 HASHES = "SHA256SUMS"
+INSTALLER = HERE / "install_lop.py"  # what a notebook runs where lop is not there yet: it travels with the wheels
 PYTHONS = ("3.11", "3.12")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 LOCAL = "+preinstalled"  # makes a stand-in win against the real wheel of the same version
@@ -125,6 +126,7 @@ def build(
         found = sorted(wheels.glob("*.whl"))
         sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in found]
         (wheels / HASHES).write_text("".join(sums))
+        shutil.copy(INSTALLER, wheels)
         if output.exists():
             shutil.rmtree(output)
         shutil.copytree(wheels, output)

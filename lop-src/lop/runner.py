@@ -19,7 +19,7 @@ from lop.training.clock import Clock
 from lop.training.loop import Loop
 from lop.training.member import Member
 from lop.training.population import make_population
-from lop.training.progress import Progress
+from lop.training.progress import Progress, print_summary
 from lop.training.stopping import StopRequest
 from lop.utils.devices import kept_threads
 from lop.utils.errors import UserError
@@ -144,12 +144,18 @@ def _advice(size: int, fit: int | None) -> str:
 def make_loop(
     folders: Sequence[RunFolder], stop: StopRequest, progress: Progress | None = None, summaries: bool = True
 ) -> Loop:
-    """Everything that trains these runs side by side, where their checkpoints say. summaries: of the first one."""
+    """Everything that trains these runs side by side, where their checkpoints say.
+
+    summaries: of the first one, to where the progress is shown.
+    """
+    report = progress.summary if progress else print_summary
     members: list[Member] = []
     for folder in folders:
         parts = build(folder.config)
         measured = parts.stream, parts.learner, parts.dashboard, parts.recorder
-        members.append(Member(folder.config.run, folder, *measured, summaries=summaries and not members))
+        members.append(
+            Member(folder.config.run, folder, *measured, report=report if summaries and not members else None)
+        )
     population = make_population([member.learner for member in members])
     loop = Loop(population, members, Clock(stop, folders[0].config.run), progress)
     loop.restore()

@@ -181,6 +181,8 @@ def test_folders_hold_what_they_say(folders, wheels):
     assert not list(source.rglob("__pycache__"))
     assert {path.name for path in packages.glob("*.whl")} == {path.name for path in wheels.glob("*.whl")}
     assert (folders / "datasets" / "data" / "mnist" / "images.gz").read_bytes() == b"images"
+    for folder in (source, packages):  # whichever of them is attached, a notebook finds it
+        assert (folder / "install_lop.py").read_bytes() == (ROOT / "lop-packages" / "install_lop.py").read_bytes()
 
 
 def test_the_data_sets_in_the_folder_are_described(tmp_path):

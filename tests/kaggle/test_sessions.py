@@ -18,6 +18,7 @@ from lop.runner import run
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {
     "optimizer": "sassha",
+    "seed": 0,
     "num_tasks": 2,
     "baseline": False,
     "device": "cpu",
@@ -75,7 +76,8 @@ def test_a_session_on_colab(tmp_path, make_session, texts):
     repository, content = tmp_path / "repository", tmp_path / "content"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "lop-src", repository / "lop-src", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "run-expr.ipynb"):
+    (repository / "lop-packages").mkdir()
+    for name in ("pyproject.toml", "README.md", "run-expr.ipynb", "lop-packages/install_lop.py"):
         shutil.copy(ROOT / name, repository / name)
     git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):

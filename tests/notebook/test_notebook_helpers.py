@@ -1,11 +1,10 @@
 import json
-import shlex
 
 import pytest
 
 from lop import notebook
 from lop.notebook import bring_earlier, describe, plan, run_all, runs
-from lop.notebook.launcher import form, launcher
+from lop.plan import members
 from lop.runner import RunResult
 from lop.utils.errors import MissingDataError, UserError
 
@@ -91,17 +90,18 @@ def test_runs_share_one_time_limit_and_stop_after_an_interrupted_one(monkeypatch
     clock, limits = iter([0.0, 0.0, 3600.0]), []
     monkeypatch.setattr(runs.time, "monotonic", lambda: next(clock))
 
-    def fake(config, progress, summaries):
-        limits.append((config.run.time_limit_hours, summaries))
+    def fake(configs, progress, summaries):
+        limits.append((configs[0].run.time_limit_hours, len(configs), summaries))
         status = "finished" if len(limits) == 1 else "interrupted"
-        return RunResult(config.run_name(), status, None, None, None, False, "time limit")
+        return [RunResult(c.run_name(), status, None, None, None, False, "time limit") for c in configs]
 
-    monkeypatch.setattr(runs, "run", fake)
+    monkeypatch.setattr(runs, "run_population", fake)
     monkeypatch.setattr(runs, "Progress", lambda label: None)
-    configs = plan(time_limit_hours=3) + plan(seed=9)
+    sassha, sgd = plan(time_limit_hours=3)
+    configs = [*members(sassha, seeds="0-1"), sgd, *plan(optimizer="adam", baseline=False)]
     results = run_all(configs)
-    assert limits == [(3.0, True), (2.0, False)]
-    assert [result.status for result in results] == ["finished", "interrupted"]
+    assert limits == [(3.0, 2, True), (2.0, 1, False)]  # the seeds of a method together
+    assert [result.status for result in results] == ["finished", "finished", "interrupted"]
     assert configs[0].run.time_limit_hours == 3  # the caller's configs are left alone
     assert "run this notebook again" in capsys.readouterr().out
 
@@ -214,6 +214,7 @@ def test_several_methods_have_kaggles_folders_too(monkeypatch):
         raise MissingDataError("python download_data.py mnist", "mnist")
 
     monkeypatch.setattr(runs, "run_all", run_all)
+    monkeypatch.setattr(runs, "preview", lambda configs, labels: None)
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
     notebook.run_methods("permuted_digits", ["bp"], data_dir=None, results_dir="results/mine", num_tasks=None)
     (config,) = seen
@@ -225,16 +226,3 @@ def test_kaggles_folders_can_be_moved(monkeypatch):
     monkeypatch.setenv("LOP_KAGGLE_ROOT", "/elsewhere")
     run = plan()[0].run
     assert (run.results_dir, run.data_dir) == ("/elsewhere/working/results", "/elsewhere/input")
-
-
-def test_the_launcher_keeps_what_was_given_and_its_form_writes_the_parameters():
-    choice = launcher(optimizer="adam", algos=["ema"])
-    assert choice.parameters == {"optimizer": "adam", "benchmark": None, "algos": ["ema"]}
-    box = form(choice)
-    optimizer, benchmark, algos, command = box.children
-    assert algos.value == ("ema",)
-    optimizer.value, benchmark.value, algos.value = "kfac", "permuted_mnist", ("l2", "sdp")
-    assert choice.parameters == {"optimizer": "kfac", "benchmark": "permuted_mnist", "algos": ["l2", "sdp"]}
-    assert "-p optimizer kfac" in command.value
-    words = shlex.split(choice.command)
-    assert plan(algos=words[words.index("algos") + 1])[0].label.endswith("l2 + sdp")

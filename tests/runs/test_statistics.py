@@ -42,6 +42,7 @@ def test_one_seed_decides_nothing():
     one, none = mean_interval([5.0, math.nan]), mean_interval([math.inf])
     assert (one.value, one.seeds, one.decided) == (5.0, 1, False)
     assert math.isnan(one.low)
+    assert not mean_interval([5.0, 5.1]).decided  # nor do two
     assert (none.seeds, none.decided) == (0, False)
     assert math.isnan(none.value)
 

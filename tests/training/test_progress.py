@@ -83,6 +83,27 @@ def test_a_notebook_has_one_display_that_ends_with_the_last_state(clock, monkeyp
     assert [f"{step}/100" in text for step, (_, text) in zip((10, 30, 100), shown, strict=True)] == [True] * 3
 
 
+def test_a_notebook_has_the_current_tasks_summary_and_a_log_has_all(clock, monkeypatch, capsys):
+    shown = []
+
+    def display(text, display_id):
+        shown.append(repr(text))
+        return SimpleNamespace(update=lambda text: shown.append(repr(text)))
+
+    monkeypatch.setattr(module, "in_notebook", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", display)
+    progress = Progress("run")
+    progress.summary("task 0")
+    progress.summary("task 1")
+    progress.close()
+    assert shown == ["task 0", "task 1", ""]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(module, "in_notebook", lambda: False)
+    progress.summary("task 0")
+    progress.summary("task 1")
+    assert capsys.readouterr().out == "task 0\ntask 1\n"
+
+
 def test_several_runs_are_their_number_mean_and_spread(clock, monkeypatch):
     monkeypatch.setattr(module, "in_notebook", lambda: False)
     log = io.StringIO()

@@ -14,7 +14,9 @@ from lop.utils.ranges import COUNT, require
 from lop.utils.seeding import derive_seed, make_generator
 
 
-@benchmark("five_plus_one_cifar", family="five-plus-one", configs="cfg", net={"name": "cnn"}, plain="bp_sgd")
+@benchmark(
+    "five_plus_one_cifar", family="five-plus-one", configs="cfg", net={"name": "cnn"}, plain="bp_sgd", alike=False
+)
 class FivePlusOne(TaskStream):
     """Tasks 0, 2, 4, ... are hard, `hard_classes` classes; tasks 1, 3, 5, ... are easy, `easy_classes` classes.
 

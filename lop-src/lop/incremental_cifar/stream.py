@@ -25,6 +25,7 @@ from lop.utils.seeding import derive_seed, make_generator
     configs="cfg",
     net={"name": "resnet18"},
     plain="base_deep_learning_system",
+    alike=False,
 )
 class IncrementalClasses(TaskStream):
     """Task k: all images of the first `classes_per_increment` * (k + 1) classes of a random order.

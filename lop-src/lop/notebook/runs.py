@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from lop.config import Config
+from lop.notebook.estimate import preview, time_limit
 from lop.notebook.parameters import check_parameters
 from lop.notebook.tables import relabelled
-from lop.plan import BENCHMARKS, by_path, make_config
-from lop.runner import RunResult, run
+from lop.plan import BENCHMARKS, by_path, make_config, members
+from lop.runner import RunResult, run_population
 from lop.runs import CHECKPOINTS, ENDED, Results, bring, load, read_status, run_folder_of
 from lop.training.progress import Progress
 from lop.utils.errors import MissingDataError, UserError, lookup
 from lop.utils.place import kaggle_folder, place
 
+STOPPED = "Stopped cleanly ({}): run this notebook again to go on where it stopped."
+LEAST = 1e-9  # hours: the first runs are begun whatever the limit, so that there is something to go on from
+
 
 def run_all(
     configs: Sequence[Config], *, labels: Sequence[str] | None = None, summaries: bool = True
 ) -> list[RunResult]:
-    """One run after the other, with live progress, within one time limit for all (the first config's).
+    """One method after the other, its seeds side by side, with live progress, within one time limit for all.
 
-    labels: what to call the runs meanwhile. summaries: print that of every task of the first run. Stops after a run
-    that was interrupted: the next session goes on; on Kaggle it finds this one's output where that is attached as
-    input.
+    The limit is `lop.notebook.estimate.time_limit`. Methods are what follows each other under one label. labels: what
+    to call the runs meanwhile. summaries: show that of every task of the first run. Stops after a method that was
+    interrupted: the next session goes on; on Kaggle it finds this one's output where that is attached as input.
     """
     labels = labels or [config.label for config in configs]
     if place() == "kaggle":
         for config, label in zip(configs, labels, strict=True):
             if config.run.resume != "never" and (found := bring_earlier(config, kaggle_folder("input"))):
                 print(f"{label}: goes on from {found}")
-    limit, started = configs[0].run.time_limit_hours, time.monotonic()
-    results = []
-    for i, (config, label) in enumerate(zip(configs, labels, strict=True)):
+    limit, started = time_limit(configs), time.monotonic()
+    results: list[RunResult] = []
+    for i, (label, pairs) in enumerate(itertools.groupby(zip(labels, configs, strict=True), key=itemgetter(0))):
+        members = [config for _, config in pairs]
         if limit is not None:
             left = limit - (time.monotonic() - started) / 3600
-            if left <= 0:
+            if left <= 0 and results:
+                print(STOPPED.format("time limit"))
                 break
-            config = config.model_copy(deep=True)
-            config.run.time_limit_hours = left
-        earlier = read_status(run_folder_of(config)).get("state")
-        if earlier in ENDED and config.run.resume != "never":
-            print(f"{label}: {earlier} earlier, not trained again")
-        results.append(run(config, Progress(label), summaries=summaries and i == 0))
-        if results[-1].status == "interrupted":
-            print(f"Stopped cleanly ({results[-1].reason}): run this notebook again to go on where it stopped.")
+            members = [config.model_copy(deep=True) for config in members]
+            members[0].run.time_limit_hours = max(left, LEAST)
+        _say_ended(label, members)
+        results += run_population(members, Progress(label), summaries=summaries and i == 0)
+        stopped = [result for result in results if result.status == "interrupted"]
+        if stopped:
+            print(STOPPED.format(stopped[0].reason))
             break
     return results
+
+
+def _say_ended(label: str, configs: Sequence[Config]) -> None:
+    """Which runs will not be trained again."""
+    states = [read_status(run_folder_of(config)).get("state") for config in configs if config.run.resume != "never"]
+    for state in ENDED:
+        if count := states.count(state):
+            which = "" if len(configs) == 1 else f"{count} of {len(configs)} "
+            print(f"{label}: {which}{state} earlier, not trained again")
 
 
 DEPTH = 6  # of folders below the input folder in which an earlier session's results are looked for
@@ -93,18 +109,18 @@ def run_methods(
     benchmark: str,
     methods: Sequence[str],
     *,
-    seeds: Sequence[int] = (0,),
+    seeds: int | str | Sequence[int] = (0,),
     overrides: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Results:
     """Run configs that the benchmark ships, by file name without suffix, with every seed; the tables of all.
 
     In the tables that file name is the label: configs may differ in more than optimizer and interventions. Runs come
-    in the order of `methods`. Prints which data were used.
+    in the order of `methods`. Prints what is trained, about how long that takes, and which data were used.
 
-    overrides: by dotted path. settings: as for `plan`. None means, in both: as in the config. Where data are missing,
-    it prints the one line that says how to get them, and the tables are empty. Raises UserError for unknown names and
-    impossible values.
+    seeds: `0-4` or a list. overrides: by dotted path. settings: as for `plan`. None means, in both: as in the config.
+    Where data are missing, it prints the one line that says how to get them, and the tables are empty. Raises
+    UserError for unknown names and impossible values.
     """
     check_parameters()
     folder = lookup(BENCHMARKS, benchmark, "benchmark").configs
@@ -112,11 +128,12 @@ def run_methods(
     files = {path.stem: path for path in shipped if path.suffix in (".json", ".yml")}
     paths = [lookup(files, method, f"config of {benchmark}") for method in methods]
     given = by_path(settings) | {path: value for path, value in (overrides or {}).items() if value is not None}
-    configs = [make_config(path, overrides={**given, "run.seed": seed}) for seed in seeds for path in paths]
-    stems = [path.stem for path in paths] * len(seeds)
-    shown = [f"{stem}, seed {config.run.seed}" for config, stem in zip(configs, stems, strict=True)]
+    named = {path.stem: members(make_config(path, overrides=given), seeds=seeds) for path in paths}
+    configs = [config for several in named.values() for config in several]
+    stems = [stem for stem, several in named.items() for _ in several]
     try:
-        runs = run_all(configs, labels=shown if len(seeds) > 1 else stems, summaries=False)
+        preview(configs, labels=stems)
+        runs = run_all(configs, labels=stems, summaries=False)
         results = load_all(runs)
         print("Data:", *dict.fromkeys(results.runs["data"]))
         return relabelled(results, {config.run_name(): stem for config, stem in zip(configs, stems, strict=True)})

@@ -9,9 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from lop.metrics import format_summary
 from lop.notebook.cost import costs as side_by_side
 from lop.runs import Results, read_config
 from lop.runs.labels import without
+from lop.training.online import scores
 from lop.utils.errors import UserError
 from lop.viz import markdown_table, summary_table
 from lop.viz.measures import final_measure, measure_of
@@ -72,7 +74,27 @@ def by_task(results: Results, columns: Sequence[str] = PERFORMANCE) -> pd.DataFr
     tasks = prepared(results.tasks, ["task"])
     measured = [name for name in columns if name in tasks and tasks[name].notna().any()]
     means = tasks.groupby(["task", "label"], sort=False)[measured].mean().unstack("label").sort_index()
-    return means.apply(lambda values: values.map(measure_of(values.name[0]).text))
+    shown = means.apply(lambda values: values.map(measure_of(values.name[0]).text))
+    return shown.rename(columns={name: measure_of(name).label for name in measured}, level=0)
+
+
+ENDS = ("_before", "_after")
+
+
+def summaries(results: Results) -> list[tuple[str, str]]:
+    """(title, the printed summary of every finished task) of each method's first run, where diagnostics were taken."""
+    found = []
+    tasks = results.tasks if len(results.tasks) else pd.DataFrame({"label": []})
+    for label, runs in tasks.groupby("label", sort=False):
+        one = runs[runs["run"] == runs["run"].iloc[0]].sort_values("task")
+        if "avg_weight_mag_before" not in one:
+            continue
+        texts = []
+        for row in one.to_dict("records"):
+            before, after = ({name.removesuffix(end): row[name] for name in row if name.endswith(end)} for end in ENDS)
+            texts.append(format_summary(row["task"], before, after, scores(row)))
+        found.append((f"Task summaries of {label}, seed {one['seed'].iloc[0]}", "\n".join(texts)))
+    return found
 
 
 def option(runs: pd.DataFrame, path: str) -> pd.Series:

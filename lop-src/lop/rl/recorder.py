@@ -72,10 +72,6 @@ class PolicyRecorder(OnlineRecorder):
             "friction": self._stream.pool.friction,
         }
 
-    def scores(self, row: dict) -> dict[str, float]:
-        names = ("online_return", "online_length", "policy_kl")
-        return {name.removeprefix("online_"): row[name] for name in names}
-
     def state_dict(self) -> dict:
         own = {"episodes": self.episodes.state_dict(), "updates": self._updates, "start": dict(self._start)}
         return {**super().state_dict(), **own}

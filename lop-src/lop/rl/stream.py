@@ -71,6 +71,7 @@ _control = partial(
     learner=make_ppo_learner,
     optimizer="adam",
     plain="std",
+    alike=False,
 )
 
 

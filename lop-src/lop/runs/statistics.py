@@ -15,6 +15,7 @@ import pandas as pd
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+FEWEST = 3  # seeds from which on anything is called decided
 EXACT = 14  # differences up to which all their signs are tried
 SHARE = 5  # of a run's tasks, one in so many is early, and as many are late
 
@@ -30,8 +31,8 @@ class Estimate:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return bool(self.low > 0 or self.high < 0)
+        """Whether the interval leaves out zero; never of one or two seeds, which agree by chance half of the time."""
+        return self.seeds >= FEWEST and bool(self.low > 0 or self.high < 0)
 
 
 def mean_interval(

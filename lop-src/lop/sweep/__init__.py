@@ -181,7 +181,7 @@ def cell_parameters(cell: dict[str, Any], results_dir: str, threads: int) -> tup
     overrides = {"run.threads": threads, **paths}
     fixed: dict[str, Any] = {"baseline": False, "results_dir": results_dir}
     (config,) = plan(**given, **fixed, overrides=overrides)
-    return {**given, **fixed, "overrides": overrides}, config
+    return {**given, **fixed, "seed": config.run.seed, "overrides": overrides}, config  # by itself it trains several
 
 
 def find_notebook(notebook: str | None) -> Path:

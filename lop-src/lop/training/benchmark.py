@@ -41,7 +41,8 @@ class Benchmark:
     "control" for reinforcement learning, whose nets are actor-critics. learner: called with (net, optimizer,
     interventions, stream, seed). recorder: of online performance, called with (learner, stream, reference_size), the
     examples in the reference batch. optimizer: the default one, also the baseline. plain: the config in `configs` that
-    has its settings for the benchmark's defaults.
+    has its settings for the benchmark's defaults. seeds: what a notebook trains where nobody says; several where that
+    takes a minute. alike: whether all tasks are equally hard, so that a learner that gets worse has lost plasticity.
     """
 
     stream: type[TaskStream]
@@ -54,6 +55,8 @@ class Benchmark:
     recorder: RecorderFactory = online_recorder
     optimizer: str = "sgd"
     plain: str = "bp"
+    seeds: str = "0"
+    alike: bool = True
 
     @property
     def source(self) -> type[TaskStream]:

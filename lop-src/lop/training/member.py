@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lop.config import Run
@@ -12,7 +13,7 @@ from lop.metrics.numerics import all_finite
 from lop.runs import RunFolder, checkpoint
 from lop.runs.records import phase_rows, scalar_columns, timings
 from lop.training.learner import Learner
-from lop.training.online import OnlineRecorder
+from lop.training.online import OnlineRecorder, scores
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 from lop.utils.session import load_per_core, session
@@ -21,7 +22,7 @@ from lop.utils.session import load_per_core, session
 class Member:
     """Writes what happens to one learner into its run folder, and acts on its divergence as the config says.
 
-    summaries: print every task's.
+    report: what is called with the summary of every task, as text; None: nobody wants it.
     """
 
     def __init__(
@@ -33,10 +34,10 @@ class Member:
         dashboard: Dashboard,
         recorder: OnlineRecorder,
         *,
-        summaries: bool = True,
+        report: Callable[[str], None] | None = None,
     ):
         self.run, self.folder, self.stream, self.learner = run, folder, stream, learner
-        self.dashboard, self.recorder, self.summaries = dashboard, recorder, summaries
+        self.dashboard, self.recorder, self.report = dashboard, recorder, report
         self._before: dict | None = None  # the current task's first diagnostics; None: it has not begun
         self._bin = self._restarts = 0
         self._diverged_step = -1  # the current task's first one; -1: none
@@ -83,8 +84,8 @@ class Member:
         row = {"task": task.index, "steps": total, **self.recorder.close_task()}
         action = self._check_diagnostics(task, after, total)
         row["diverged_step"] = self._diverged_step
-        if self.summaries and after:
-            print(format_summary(task.index, self._before or {}, after, self.recorder.scores(row)), flush=True)
+        if self.report is not None and after:
+            self.report(format_summary(task.index, self._before or {}, after, scores(row)))
         self._write_rows(task, row, after)
         self._before, self._bin, self._diverged_step = None, 0, -1
         return action

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lop.data.stream import Task
+
+RETURNS = ("online_return", "online_length", "policy_kl")
+
+
+def scores(row: Mapping[str, Any]) -> dict[str, float] | None:
+    """What a task's printed summary begins with, from its row: of a policy its returns.
+
+    None: the loss and accuracies after the task.
+    """
+    if not all(name in row for name in RETURNS):
+        return None
+    return {name.removeprefix("online_"): row[name] for name in RETURNS}
 
 
 class OnlineRecorder:
@@ -74,10 +87,6 @@ class OnlineRecorder:
         summary = self._summary(loss, int(correct), int(examples), int(steps))
         self._task = [0.0, 0, 0, 0]
         return {f"online_{name}": summary[name] for name in ("accuracy", "loss")}
-
-    def scores(self, row: dict) -> dict[str, float] | None:
-        """What the printed summary begins with, from the task's row; None: the loss and accuracies after the task."""
-        return None
 
     def _summary(self, loss: float, correct: int, examples: int, steps: int) -> dict[str, float]:
         accuracy = correct / examples if self.classification and examples else math.nan

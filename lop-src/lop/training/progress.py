@@ -27,7 +27,7 @@ class Progress:
     """Shows tasks, steps per second, time left and current performance of one run, or of several side by side.
 
     In a notebook the line is one display, updated in place: it lives in Jupyter, Colab and Kaggle, and under
-    papermill its last state stays as text.
+    papermill its last state stays as text. So is the current task's summary, which goes when the run ends.
     """
 
     def __init__(self, label: str):
@@ -39,6 +39,7 @@ class Progress:
         self._last = float("-inf") if in_notebook() else self._start
         self._first_step: int | None = None
         self._display: Any = None
+        self._summary: Any = None
         self._bar: tqdm | None = None
         self._line = ""
 
@@ -81,13 +82,32 @@ class Progress:
         else:
             self._display.update(_Text(self._line))
 
+    def summary(self, text: str) -> None:
+        """A task has ended: its summary, in a notebook in place of the last one."""
+        if not in_notebook():
+            print_summary(text)
+            return
+        from IPython.display import display
+
+        if self._summary is None:
+            self._summary = display(_Text(text), display_id=True)
+        else:
+            self._summary.update(_Text(text))
+
     def close(self) -> None:
         """Show the last state; what comes next is shown anew."""
         if self._bar is not None:
             self._bar.close()
         if self._line:
             self._redraw()
+        if self._summary is not None:
+            self._summary.update(_Text(""))
         self._begin()
+
+
+def print_summary(text: str) -> None:
+    """As it is where nothing can be drawn over: in terminals and logs."""
+    print(text, flush=True)
 
 
 def _in_words(performance: Sequence[tuple[str, float]]) -> str:

@@ -85,7 +85,7 @@ def _span(numbers: Sequence[int]) -> str:
 
 @styled
 def compare_optimizers(
-    tasks: pd.DataFrame, *, window: int | None = None, baselines: Sequence[str] = ("sgd",)
+    tasks: pd.DataFrame, *, window: int | None = None, baselines: Sequence[str] = ("sgd",), among: Sequence[str] = ()
 ) -> Figure:
     """Methods side by side: average online performance, what was reached in the end, and early against late tasks.
 
@@ -97,7 +97,7 @@ def compare_optimizers(
     common = common_tasks(tasks)["task"].nunique()
     window = window_of(common, window)
     scores = seed_scores(run_scores(tasks, window))
-    styles = label_styles(tasks, baselines)
+    styles = label_styles(tasks, baselines, among)
     places = {label: -i for i, label in enumerate(styles)}
     figure, axes = new_figure(1, 3, height=1.9 + 0.42 * len(styles), sharey=True)
     average, final, change = axes[0]
@@ -209,7 +209,11 @@ def predictive_power(tasks: pd.DataFrame, *, metrics: Sequence[str] | None = Non
 
 @styled
 def diagnostics_vs_accuracy(
-    tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None, baselines: Sequence[str] = ("sgd",)
+    tasks: pd.DataFrame,
+    *,
+    metrics: Sequence[str] | None = None,
+    baselines: Sequence[str] = ("sgd",),
+    among: Sequence[str] = (),
 ) -> Figure:
     """Does a diagnostic at the start of a task predict how well the task is learned?
 
@@ -219,7 +223,7 @@ def diagnostics_vs_accuracy(
     tasks = prepared(tasks, ["task"])
     measured = performance(tasks)
     table = predictive_power(tasks, metrics=metrics)
-    styles = label_styles(tasks, baselines)
+    styles = label_styles(tasks, baselines, among)
     names = list(dict.fromkeys(table["metric"]))
     figure, _ = new_figure(1, 1, height=max(5.2, 1.6 + 0.085 * len(names) * (len(styles) + 1)))
     figure.clear()

@@ -55,6 +55,7 @@ def dashboard_grid(
     metrics: Sequence[str] | None = None,
     phases: Sequence[str] = ("before", "after"),
     baselines: Sequence[str] = ("sgd",),
+    among: Sequence[str] = (),
 ) -> Figure:
     """All diagnostics over tasks, one panel each: solid after the task, dotted before it; bands: standard error.
 
@@ -62,7 +63,7 @@ def dashboard_grid(
     """
     tasks = prepared(tasks, ["task"])
     names = present_metrics(tasks, metrics, phases)
-    styles = label_styles(tasks, baselines)
+    styles = label_styles(tasks, baselines, among)
     columns = 3
     full = len(names) % columns == 0  # no cell is left for the legend: it goes below
     rows = -(-len(names) // columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lop.viz.compare import compare_optimizers, diagnostics_vs_accuracy
 from lop.viz.diagnostics import dashboard_grid, present_metrics
 from lop.viz.layers import dormant_heatmap, layer_names, layer_ranks
 from lop.viz.online import online_accuracy, online_curve, within_task
-from lop.viz.style import Figure
+from lop.viz.style import Figure, prepared
 
 FIGURES = (
     "online accuracy",
@@ -29,22 +30,24 @@ FIGURES = (
 )
 
 
-def explore(results_dir: str | Path) -> None:
-    """Display a form over all runs below a folder. Does nothing where nobody could use it (papermill, no widgets).
+def explore(results: Results | str | Path, *, baselines: Sequence[str] = ("sgd",)) -> None:
+    """Display a form over these runs, or all below a folder. Does nothing where nobody could use it (papermill).
 
+    Colours, names and numbers of layers are those of the same figures over all of these runs, whichever are chosen.
     Raises UserError when there are no runs.
     """
     if not attended():
         return
     from IPython.display import display
 
-    display(form(load(results_dir)))
+    display(form(results if isinstance(results, Results) else load(results), baselines))
 
 
-def form(results: Results) -> Any:
+def form(results: Results, baselines: Sequence[str] = ()) -> Any:
     """The widgets (an ipywidgets box): every change redraws."""
     import ipywidgets as widgets
 
+    results = named(results)
     names = {f"{row.label}, seed {row.seed} ({row.benchmark})": row.run for row in results.runs.itertuples()}
     if len(names) < len(results.runs):  # runs that differ in something else
         names = {run: run for run in results.runs["run"]}
@@ -69,6 +72,7 @@ def form(results: Results) -> Any:
                     metrics=metrics.value,
                     layers=layer.value,
                     smoothing=smooth.value,
+                    baselines=baselines,
                 )
             except UserError as error:
                 print(error)
@@ -92,26 +96,41 @@ def figure(
     metrics: Sequence[str],
     layers: Sequence[int],
     smoothing: int = 1,
+    baselines: Sequence[str] = (),
 ) -> Figure:
-    """One of FIGURES over the chosen runs, diagnostics and layers. smoothing: tasks (bins) in a running mean.
+    """One of FIGURES over the chosen runs, diagnostics and layers, in the colours that it has with all of them.
 
+    smoothing: tasks (bins) in a running mean.
     Raises UserError when the choice leaves nothing to draw.
     """
     tasks, online, inside = (_of_runs(table, runs) for table in (results.tasks, results.online, results.layers))
+    colours: dict[str, Any] = {"baselines": baselines, "among": list(dict.fromkeys(results.tasks["label"]))}
     if kind == "online accuracy":
-        return online_accuracy(smoothed(tasks, smoothing), baselines=())
+        return online_accuracy(smoothed(tasks, smoothing), **colours)
     if kind == "online curve":
-        return online_curve(smoothed(online, smoothing, by=("run",)), baselines=())
+        return online_curve(smoothed(online, smoothing, by=("run",)), **colours)
     if kind == "within tasks":
         return within_task(online)
     if kind == "comparison":
-        return compare_optimizers(tasks, baselines=())
+        return compare_optimizers(tasks, **colours)
     if kind == "diagnostics":
-        return dashboard_grid(smoothed(tasks, smoothing), metrics=list(metrics), baselines=())
+        return dashboard_grid(smoothed(tasks, smoothing), metrics=list(metrics), **colours)
     if kind == "diagnostics and accuracy":
-        return diagnostics_vs_accuracy(tasks, metrics=list(metrics), baselines=())
+        return diagnostics_vs_accuracy(tasks, metrics=list(metrics), **colours)
+    numbers = sorted(int(layer) for layer in inside["layer"].unique()) if len(inside) else []
     inside = inside[inside["layer"].isin(list(layers))] if len(inside) else inside
-    return layer_ranks(inside) if kind == "layer ranks" else dormant_heatmap(inside)
+    return layer_ranks(inside, among=numbers) if kind == "layer ranks" else dormant_heatmap(inside)
+
+
+def named(results: Results) -> Results:
+    """With the labels that figures over all of these runs give them, which a choice of some does not change."""
+    tables = {}
+    for item in fields(results):
+        table = getattr(results, item.name)
+        if item.name != "runs" and isinstance(table, pd.DataFrame) and len(table):
+            table = prepared(table, ["label"]).drop(columns=["lr", "benchmark"], errors="ignore")
+        tables[item.name] = table
+    return Results(**tables)
 
 
 def _of_runs(table: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:

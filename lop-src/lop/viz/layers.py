@@ -47,17 +47,18 @@ def layer_ranks(
     *,
     metrics: Sequence[str] = ("eff_rank", "stable_rank", "approx_rank"),
     phase: str = "after",
+    among: Sequence[int] = (),
 ) -> Figure:
     """Progression of the rank of every hidden layer over tasks: a row per label, a column per kind of rank.
 
     Layers go from dark (next to the input) to light (next to the output). Where labels differ in their nets, every
-    row names its own layers.
+    row names its own layers. among: the numbers of all layers that share the colours, where the table has only some.
     """
     for metric in metrics:
         lookup(METRICS, metric, "metric")
     layers = _phase(prepared(layers, ["task", "phase", "layer", *metrics]), phase)
     labels = list(dict.fromkeys(layers["label"]))
-    styles = task_styles(sorted(int(layer) for layer in layers["layer"].unique()))
+    styles = task_styles(sorted({int(layer) for layer in layers["layer"].unique()} | set(among)))
     names = {label: layer_names(layers[layers["label"] == label]) for label in labels}
     alike = all(own == names[labels[0]] for own in names.values())
     figure, axes = new_figure(len(labels), len(metrics), height=0.7 + 2.5 * len(labels), sharex=True, sharey="col")

@@ -22,7 +22,7 @@ from lop.viz.style import (
 
 
 @styled
-def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
+def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",), among: Sequence[str] = ()) -> Figure:
     """Online accuracy (RL: return, regression: loss) of every task, a line per label; a cross marks a divergence.
 
     tasks: the task table of one or many runs. Falling lines are loss of plasticity (Dohare et al. 2024).
@@ -32,7 +32,7 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",))
     column, name = measure.column, measure.label
     figure, axes = new_figure(1, 1, height=3.9)
     ax = axes[0, 0]
-    for label, style in label_styles(tasks, baselines).items():
+    for label, style in label_styles(tasks, baselines, among).items():
         runs = tasks[tasks["label"] == label]
         draw_mean(ax, runs, "task", column, label=label, **style)
         if "diverged_step" in runs.columns:
@@ -59,7 +59,7 @@ def _title(text: str, table: pd.DataFrame) -> str:
 
 
 @styled
-def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -> Figure:
+def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",), among: Sequence[str] = ()) -> Figure:
     """Online accuracy (RL: return, regression: loss) in bins of steps, a line per label; vertical lines part tasks.
 
     A cross marks the first bin with a loss that is not finite: the learner has diverged.
@@ -69,7 +69,7 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",)) -
     column, name = measure.column, measure.label
     figure, axes = new_figure(1, 1, height=3.7)
     ax = axes[0, 0]
-    for label, style in label_styles(online, baselines).items():
+    for label, style in label_styles(online, baselines, among).items():
         runs = online[online["label"] == label]
         draw_mean(ax, runs, "step", column, label=label, **(style | {"marker": ""}))
         if "loss" in runs.columns:

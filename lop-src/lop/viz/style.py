@@ -104,9 +104,13 @@ def prepared(table: pd.DataFrame, required: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def label_styles(table: pd.DataFrame, baselines: Sequence[str]) -> dict[str, dict]:
-    """Line style by label, baselines last and in grey (not where there is nothing but a baseline)."""
-    labels = list(dict.fromkeys(table["label"]))
+def label_styles(table: pd.DataFrame, baselines: Sequence[str], among: Sequence[str] = ()) -> dict[str, dict]:
+    """Line style by label, baselines last and in grey (not where there is nothing but a baseline).
+
+    among: all labels that share the colours, where the table has only some of them.
+    """
+    present = list(dict.fromkeys(table["label"]))
+    labels = list(dict.fromkeys([*among, *present]))
     if len(labels) == 1:
         baselines = ()
     ordinary = [label for label in labels if label not in baselines]
@@ -120,7 +124,7 @@ def label_styles(table: pd.DataFrame, baselines: Sequence[str]) -> dict[str, dic
     }
     for i, label in enumerate(label for label in labels if label in baselines):
         styles[label] = {"color": BASELINE_COLOR, "linestyle": DASHES[i % len(DASHES)], "marker": ".", "zorder": 1.5}
-    return styles
+    return {label: style for label, style in styles.items() if label in present}
 
 
 def mean_and_error(table: pd.DataFrame, x: str, value: str) -> pd.DataFrame:

@@ -1,0 +1,145 @@
+"""Before training: what will be trained, and about how long that takes on this machine, from a few timed steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+import torch
+
+from lop.capacity import fitting
+from lop.config import Config
+from lop.data.sources import sharing_images
+from lop.experiment import build
+from lop.runs import ENDED, read_status, run_folder_of
+from lop.training.population import make_population
+from lop.utils.devices import find_device, kept_threads
+from lop.utils.place import place
+
+SESSION_HOURS = 8.5  # on Kaggle, where a session ends after 9 to 12 hours and takes with it what is not saved
+SECONDS = 0.6  # about how long to time the steps of one method
+MOST_STEPS = 60
+SAMPLE = 16  # runs side by side that are timed; more of them are taken to be as long in proportion
+LONG = 3600.0  # seconds from which on the way to less is pointed out
+
+
+@dataclass(frozen=True)
+class Pace:
+    """seconds: of all that is left to do; tasks, steps: of one run."""
+
+    seconds: float
+    tasks: int
+    steps: int
+
+
+def time_limit(configs: Sequence[Config]) -> float | None:
+    """Hours that all of these runs may take together; None: as long as they need."""
+    given = configs[0].run.time_limit_hours
+    return SESSION_HOURS if given is None and place() == "kaggle" else given
+
+
+def preview(configs: Sequence[Config], *, labels: Sequence[str] | None = None) -> None:
+    """Print what these runs are, and about how long what is left of them takes.
+
+    labels: of the methods, whose runs follow each other; default: the configs'. Raises what building the runs raises,
+    before anything is trained.
+    """
+    labels = labels or [config.label for config in configs]
+    methods = [
+        (label, [config for _, config in pairs])
+        for label, pairs in itertools.groupby(zip(labels, configs, strict=True), key=itemgetter(0))
+    ]
+    left = [(label, [config for config in members if not _ended(config)]) for label, members in methods]
+    with kept_threads(), sharing_images():
+        paces = [measure(members) for _, members in left if members]
+    first, seeds = configs[0], max(len(members) for _, members in methods)
+    names = ", ".join(label for label, _ in methods)
+    count = "one seed" if seeds == 1 else f"{seeds} seeds" + (" each" if len(methods) > 1 else "")
+    what = f"{names} ({count}) on {first.benchmark.name}"
+    device = find_device(first.run.device)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {os.cpu_count()} cores"
+    machine = f"place: {place()}, {machine}"
+    if not paces:
+        print(f"{what}: trained earlier ({machine}).")
+        return
+    seconds = sum(pace.seconds for pace in paces)
+    print(
+        f"Training {what}: {paces[0].tasks} tasks of {paces[0].steps // paces[0].tasks:,} steps, "
+        f"about {duration(seconds)} ({machine})."
+    )
+    if hint := advice(seconds, time_limit(configs)):
+        print(hint)
+
+
+def _ended(config: Config) -> bool:
+    return config.run.resume != "never" and read_status(run_folder_of(config)).get("state") in ENDED
+
+
+def measure(configs: Sequence[Config]) -> Pace:
+    """How long these runs, side by side, take for what is left of them; their folders are only read.
+
+    A population of them is built, a few of its steps in the first task and one member's diagnostics are timed.
+    """
+    fit = fitting(configs[0]) if len(configs) > 1 else None
+    sample = configs[: min(SAMPLE, fit or SAMPLE)]
+    parts = [build(config) for config in sample]
+    first = parts[0]
+    tasks = [part.stream.task(0) for part in parts]
+    population = make_population([part.learner for part in parts])
+    population.start_task(tasks)
+    population.start_epoch(tasks, 0)
+    began = time.perf_counter()
+    if configs[0].run.diagnostics:
+        first.dashboard.before(tasks[0])
+        first.dashboard.after(tasks[0])
+    _wait(first.learner.device)
+    diagnosed = time.perf_counter() - began
+    batches = zip(*(task.batches(0, 0) for task in tasks), strict=True)
+    taken: list[float] = []
+    while sum(taken) < SECONDS and len(taken) < MOST_STEPS:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            break
+        population.learn(batch)
+        _wait(first.learner.device)
+        taken.append(time.perf_counter() - began)
+    taken = taken[1:] or taken  # what is set up once weighs little in the whole
+    step = sum(taken) / len(taken) * len(configs) / len(sample)
+    count, length = first.stream.num_tasks, tasks[0].epochs * tasks[0].steps_per_epoch
+    steps = math.ceil(first.stream.total_steps / tasks[0].batch_steps) if first.stream.total_steps else count * length
+    done = min(read_status(run_folder_of(config)).get("tasks_done", 0) for config in configs)
+    whole = steps * step + count * len(configs) * diagnosed
+    return Pace(whole * (1 - done / count), count, steps)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def duration(seconds: float) -> str:
+    """`40 seconds`, `3 minutes`, `5 hours`, `4 days`: an estimate has no more than one or two digits."""
+    for unit, size in (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= 1.5 * size:
+            count = seconds / size
+            return f"{count:.0f} {unit}s" if count >= 2.5 else f"{count:.1f} {unit}s"
+    return f"{max(1, round(seconds))} second{'' if round(seconds) <= 1 else 's'}"
+
+
+def advice(seconds: float, limit_hours: float | None) -> str:
+    """What to do where that is beyond the time limit or takes hours; nothing where it is neither."""
+    shorter = "fewer tasks (num_tasks), fewer seeds or a GPU make it shorter"
+    if limit_hours is not None and seconds > 3600 * limit_hours:
+        return (
+            f"That is more than the time limit of {limit_hours:g} hours: it stops cleanly before, "
+            f"and goes on when it is run again; {shorter}."
+        )
+    if limit_hours is None and seconds > LONG:
+        return f"That is long: {shorter}, and time_limit_hours stops it cleanly to go on another day."
+    return ""
