@@ -32,7 +32,8 @@ LAYERS = [
     {"experiment"},
     {"capacity", "analysis"},
     {"runner"},
-    {"notebook", "sweep"},
+    {"executors"},
+    {"notebook", "sweep", "study"},
     {"cli"},
     {"main"},
 ]

@@ -14,15 +14,17 @@ from lop.utils.memory import free_memory
 SHARE = 0.5  # of what is free: the rest is for diagnostics, the images and what others ask for meanwhile
 
 
-def fitting(config: Config) -> int | None:
+def fitting(config: Config, share: float = 1.0) -> int | None:
     """How many runs like this one fit into half of the free memory, at least 1. None: it cannot be known.
+
+    share: of the free memory that is for them, where other processes take theirs at the same time.
 
     Nor is it asked for environments, whose memory is their own.
     """
     if BENCHMARKS[config.benchmark.name].kind == "control":
         return None
     free = free_memory(find_device(config.run.device))
-    return None if free is None else max(1, int(free * SHARE) // run_bytes(config))
+    return None if free is None else max(1, int(free * SHARE * share) // run_bytes(config))
 
 
 def run_bytes(config: Config) -> int:

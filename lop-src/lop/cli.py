@@ -128,11 +128,12 @@ def analyze_folder(options: argparse.Namespace) -> int:
 
 
 def sweep_grid(options: argparse.Namespace) -> int:
-    from lop.sweep import ELSEWHERE, LocalProcesses, read_grid, sweep  # the others need no notebook machinery
+    from lop.executors import ELSEWHERE, LocalProcesses  # the others need no notebook machinery
+    from lop.sweep import read_grid, sweep
 
     grid = read_grid(options.config)
     require(COUNT, **{"--parallel": options.parallel})
-    outcomes = sweep(grid, LocalProcesses(options.parallel or grid.parallel))
+    outcomes = sweep(grid, LocalProcesses(parallel=options.parallel) if options.parallel else None)
     counts = Counter(outcome.state for outcome in outcomes)
     print(f"{', '.join(f'{count} {state}' for state, count in counts.items())}; tables in {grid.results_dir}")
     if failed := [outcome for outcome in outcomes if outcome.state == "failed"]:

@@ -50,15 +50,15 @@ def run(config: Config, progress: Progress | None = None, *, summaries: bool = T
 
 
 def run_population(
-    configs: Sequence[Config], progress: Progress | None = None, *, summaries: bool = True
+    configs: Sequence[Config], progress: Progress | None = None, *, summaries: bool = True, share: float = 1.0
 ) -> list[RunResult]:
     """Train several configs side by side; each gets the folder, the tables and the checkpoint of a run of its own.
 
     Those that differ in no more than the seed and numbers of the method (`Config.kind`) and are at the same place are
     trained as one population, as many at once as `run.population` says; else one population after the other. Runs that
     have ended are left out and reported. The time limit is the first config's, for all. summaries: print every task's
-    summary of the first run that is trained. Results come in the order of the configs.
-    Raises UserError for what a user can mend.
+    summary of the first run that is trained. share: of the free memory that is for these runs. Results come in the
+    order of the configs. Raises UserError for what a user can mend.
     """
     for config in configs:
         if config.run.seeds is not None:
@@ -71,7 +71,7 @@ def run_population(
         resumed = [folder not in todo or folder.has_checkpoint() for folder in folders]
         limit = configs[0].run.time_limit_hours if configs else None
         request = StopRequest(None if limit is None else limit * 3600)  # building the parts counts, too
-        for group, advice in groups(todo):
+        for group, advice in groups(todo, share):
             loop = make_loop(group, request, progress, summaries and not states)
             with request as stop, memory_errors(advice):
                 states |= zip([folder.path for folder in group], loop.train(), strict=True)
@@ -102,8 +102,11 @@ def _result(folder: RunFolder, state: str, resumed: bool, reason: str | None) ->
     return RunResult(folder.path, state, *tables, resumed, reason if state == "interrupted" else None)
 
 
-def groups(folders: Sequence[RunFolder]) -> Iterator[tuple[list[RunFolder], str]]:
-    """Folders whose runs can be trained side by side now, and what to say when that needs too much memory."""
+def groups(folders: Sequence[RunFolder], share: float = 1.0) -> Iterator[tuple[list[RunFolder], str]]:
+    """Folders whose runs can be trained side by side now, and what to say when that needs too much memory.
+
+    share: of the free memory, see `lop.capacity.fitting`.
+    """
     if len(folders) == 1:  # whose place does not matter
         yield list(folders), ADVICE
         return
@@ -111,7 +114,7 @@ def groups(folders: Sequence[RunFolder]) -> Iterator[tuple[list[RunFolder], str]
     for folder in folders:
         kinds.setdefault(folder.config.kind(), []).append(folder)
     for alike in kinds.values():
-        fit = fitting(alike[0].config) if len(alike) > 1 else None
+        fit = fitting(alike[0].config, share) if len(alike) > 1 else None
         asked = alike[0].config.run.population
         size = fit or len(alike) if asked == "auto" else asked
         places = {folder.path: folder.place() for folder in alike}

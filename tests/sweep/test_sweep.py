@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from lop.executors import Outcome
 from lop.runs import load
-from lop.sweep import Outcome, make_grid, read_grid, sweep
+from lop.sweep import Cell, jobs_of, make_grid, read_grid, sweep
 from lop.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -21,15 +23,15 @@ class Recorded:
     def __init__(self, state="finished"):
         self.state, self.jobs = state, []
 
-    def run(self, jobs):
+    def run(self, jobs, work):
         self.jobs += jobs
-        for job in reversed(jobs):
+        for cell in [Cell(**extra) for job in reversed(jobs) for extra in job.extras]:
             if self.state == "finished":
-                Path(job.folder).mkdir(parents=True)
-                Path(job.folder, "status.json").write_text('{"state": "finished"}')
-                Path(job.output).parent.mkdir(exist_ok=True)
-                Path(job.output).write_text("{}")
-            yield Outcome(job.name, self.state, "why")
+                Path(cell.folder).mkdir(parents=True)
+                Path(cell.folder, "status.json").write_text('{"state": "finished"}')
+                Path(cell.output).parent.mkdir(exist_ok=True)
+                Path(cell.output).write_text("{}")
+            yield Outcome(cell.name, self.state, "why")
 
 
 def grid_of(tmp_path, **changes):
@@ -39,15 +41,29 @@ def grid_of(tmp_path, **changes):
 
 
 def test_a_cell_for_every_combination(tmp_path):
-    jobs = grid_of(tmp_path).jobs
-    cells = {
-        (j.parameters["optimizer"], j.parameters["seed"], str(j.parameters["overrides"]["net.hidden"])) for j in jobs
+    grid = grid_of(tmp_path)
+    cells = grid.cells
+    found = {
+        (c.parameters["optimizer"], c.parameters["seed"], str(c.parameters["overrides"]["net.hidden"])) for c in cells
     }
-    assert len(jobs) == len(cells) == 8
-    assert ("sassha", 1, "[6, 7]") in cells
-    assert len({job.folder for job in jobs} | {job.output for job in jobs}) == 16
-    assert all(job.parameters["num_tasks"] == 2 and not job.parameters["baseline"] for job in jobs)
-    json.dumps([job.parameters for job in jobs])  # can travel
+    assert len(cells) == len(found) == 8
+    assert ("sassha", 1, "[6, 7]") in found
+    assert len({cell.folder for cell in cells} | {cell.output for cell in cells}) == 16
+    assert all(cell.parameters["num_tasks"] == 2 and not cell.parameters["baseline"] for cell in cells)
+    json.dumps([asdict(job) for job in jobs_of(grid, cells)])  # can travel
+
+
+def test_cells_that_differ_in_seed_and_numbers_are_one_population(tmp_path):
+    axes = {"optimizer": ["sgd", "sassha"], "seed": [0, 1, 2], "optimizer.lr": [0.1, 0.2], "net.hidden": [[5]]}
+    grid = grid_of(tmp_path, grid=axes)
+    assert [len(job.names) for job in jobs_of(grid, grid.cells)] == [6, 6]
+    assert [len(job.names) for job in jobs_of(grid, grid.cells[1:])] == [5, 6]  # without what is done
+    few = grid_of(tmp_path, grid={**axes, "run.population": [4]})
+    assert [len(job.names) for job in jobs_of(few, few.cells)] == [3, 3, 3, 3]  # no more at once, of like sizes
+    own = tmp_path / "own.ipynb"
+    own.write_text("{}")
+    left = grid_of(tmp_path, grid=axes, notebook=str(own))
+    assert [len(job.names) for job in jobs_of(left, left.cells)] == [1] * 12
 
 
 def test_folders_are_those_that_the_runs_will_use(tmp_path, monkeypatch):
@@ -55,10 +71,10 @@ def test_folders_are_those_that_the_runs_will_use(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     grid = grid_of(tmp_path, results_dir="~/results")
     assert grid.results_dir == tmp_path / "results"
-    for job in grid.jobs:
-        assert Path(job.folder) == tmp_path / "results" / job.name
-        assert Path(job.output).parent == tmp_path / "results" / "notebooks"
-        assert job.parameters["results_dir"] == str(tmp_path / "results")
+    for cell in grid.cells:
+        assert Path(cell.folder) == tmp_path / "results" / cell.name
+        assert Path(cell.output).parent == tmp_path / "results" / "notebooks"
+        assert cell.parameters["results_dir"] == str(tmp_path / "results")
     with pytest.raises(UserError, match=r"run\.name: 'old-x' must not begin with"):
         grid_of(tmp_path, grid={"run.name": ["old-x"]})
 
@@ -72,6 +88,9 @@ def test_folders_are_those_that_the_runs_will_use(tmp_path, monkeypatch):
         ({"grid": {}}, "grid: expected"),
         ({"grid": {"seed": [0, 0]}}, "two cells are the same run"),
         ({"parallel": 0}, "parallel"),
+        ({"executor": {"name": "local", "paralel": 2}}, "executor.paralel: unknown key; did you mean 'parallel'"),
+        ({"executor": "loca"}, "unknown executor 'loca'"),
+        ({"executor": "local", "parallel": 2}, "parallel give it as an option of the executor"),
         ({"notebook": "nowhere.ipynb"}, "nowhere.ipynb not found"),
     ],
 )
@@ -88,23 +107,23 @@ def test_a_grid_file_is_checked_like_a_config(tmp_path):
         read_grid(path)
     path.write_text("grid: {seed: [4], optimizer.lr: [0.5]}\nparallel: 3\n")
     grid = read_grid(path)
-    assert grid.parallel == 3
-    assert grid.jobs[0].parameters["overrides"]["optimizer.lr"] == 0.5
+    assert grid.executor.parallel == 3
+    assert grid.cells[0].parameters["overrides"]["optimizer.lr"] == 0.5
 
 
 def test_what_is_done_is_not_run_again(tmp_path):
     grid, first, second, third = grid_of(tmp_path), Recorded(), Recorded(), Recorded()
     said = []
     outcomes = sweep(grid, first, said.append)
-    assert [outcome.name for outcome in outcomes] == [job.name for job in grid.jobs]  # whatever order they came in
+    assert [outcome.name for outcome in outcomes] == [cell.name for cell in grid.cells]  # whatever order they came in
     assert {outcome.state for outcome in sweep(grid, second, said.append)} == {"done before"}
     assert second.jobs == []
-    Path(grid.jobs[0].output).unlink()
-    for path in Path(grid.jobs[0].folder).iterdir():
+    Path(grid.cells[0].output).unlink()
+    for path in Path(grid.cells[0].folder).iterdir():
         path.unlink()
-    Path(grid.jobs[0].folder).rmdir()
+    Path(grid.cells[0].folder).rmdir()
     sweep(grid, third, said.append)
-    assert third.jobs == [grid.jobs[0]]
+    assert [job.names for job in third.jobs] == [[grid.cells[0].name]]
     assert "8 cells, 7 done before, 1 to run" in said
     table = json.loads((grid.results_dir / "sweep.json").read_text())
     assert [row["state"] for row in table] == ["finished"] + ["done before"] * 7

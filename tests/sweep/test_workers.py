@@ -11,9 +11,10 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from lop.executors import ELSEWHERE, LocalProcesses
+from lop.executors.workers import WorkerDiedError, Workers
 from lop.runs import RunFolder
-from lop.sweep import ELSEWHERE, LocalProcesses, execute, make_grid, sweep
-from lop.sweep.workers import WorkerDiedError, Workers
+from lop.sweep import execute_cell, make_grid, sweep
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = """\
@@ -99,18 +100,18 @@ def test_a_killed_process_fails_its_cell_and_no_other(tmp_path):
 
 
 def test_a_cell_that_another_sweep_runs_is_left_to_it(tmp_path):
-    (job,) = grid_with(tmp_path, FINISH, seeds=(0,)).jobs
-    output = Path(job.output)
+    (cell,) = grid_with(tmp_path, FINISH, seeds=(0,)).cells
+    output = Path(cell.output)
     output.parent.mkdir(parents=True)
     part = output.with_suffix(".part.ipynb")
     part.write_text("the other sweep's")
     with FileLock(output.parent / f".{output.stem}.lock"):
-        outcome = execute(vars(job))
+        outcome = execute_cell(cell)
     assert (outcome.state, part.read_text()) == (ELSEWHERE, "the other sweep's")
-    assert execute(vars(job)).state == "finished"
+    assert execute_cell(cell).state == "finished"
     assert not part.exists()
     written = output.stat().st_mtime_ns
-    assert execute(vars(job)).state == "done before"  # by the other sweep, since this one looked
+    assert execute_cell(cell).state == "done before"  # by the other sweep, since this one looked
     assert output.stat().st_mtime_ns == written
 
 
@@ -118,24 +119,24 @@ def test_a_run_that_another_process_holds_is_reported_so(tmp_path):
     from lop.notebook import plan
 
     grid = grid_with(tmp_path, FINISH, seeds=(0,))
-    (job,) = grid.jobs
-    (config,) = plan(**job.parameters)
+    (cell,) = grid.cells
+    (config,) = plan(**cell.parameters)
     lines = []
     with RunFolder(config):
-        (outcome,) = sweep(grid, LocalProcesses(1), report=lines.append)
+        (outcome,) = sweep(grid, LocalProcesses(parallel=1), report=lines.append)
     assert outcome.state == ELSEWHERE
     assert "another process is running here" in outcome.detail
-    assert not list(Path(job.output).parent.glob("*.ipynb"))  # neither a failure nor a part
+    assert not list(Path(cell.output).parent.glob("*.ipynb"))  # neither a failure nor a part
     assert any(line.startswith("[1/1] running elsewhere: ") for line in lines)
-    (outcome,) = sweep(grid, LocalProcesses(1), report=lines.append)
+    (outcome,) = sweep(grid, LocalProcesses(parallel=1), report=lines.append)
     assert outcome.state == "finished"
 
 
 def test_a_damaged_status_fails_its_cell_and_no_other(tmp_path):
     grid = grid_with(tmp_path, FINISH)
-    Path(grid.jobs[0].folder).mkdir(parents=True)
-    Path(grid.jobs[0].folder, "status.json").write_text("[")
-    Path(grid.jobs[0].folder, ".run-folder").touch()
+    Path(grid.cells[0].folder).mkdir(parents=True)
+    Path(grid.cells[0].folder, "status.json").write_text("[")
+    Path(grid.cells[0].folder, ".run-folder").touch()
     outcomes = sweep(grid, report=lambda line: None)
     assert [outcome.state for outcome in outcomes] == ["failed", "finished"]
     assert "not the status of a run" in outcomes[0].detail
@@ -147,8 +148,8 @@ def test_the_command_says_to_run_it_again(tmp_path, monkeypatch, capsys):
     notebook = write_notebook(tmp_path / "cell.ipynb", FINISH)
     path = tmp_path / "grid.yaml"
     path.write_text(f"grid: {{seed: [0]}}\nnotebook: {notebook}\nresults_dir: {tmp_path / 'results'}\n")
-    (job,) = make_grid(grid={"seed": [0]}, notebook=str(notebook), results_dir=str(tmp_path / "results")).jobs
-    output = Path(job.output)
+    (cell,) = make_grid(grid={"seed": [0]}, notebook=str(notebook), results_dir=str(tmp_path / "results")).cells
+    output = Path(cell.output)
     output.parent.mkdir(parents=True)
     with FileLock(output.parent / f".{output.stem}.lock"):
         assert main(["sweep", "-c", str(path)]) == RESUME_ME

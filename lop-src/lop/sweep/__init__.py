@@ -1,4 +1,4 @@
-"""A grid of runs: one executed notebook and one run folder per cell, in parallel processes, resumable.
+"""A grid of runs: one executed notebook and one run folder per cell, resumable.
 
     python lop-src/main.py sweep -c grid.yaml
 
@@ -10,29 +10,28 @@
       optimizer.lr: [0.01, 0.1]    # any key of the config, by its dotted path
     settings: {num_tasks: 20}      # the same in every cell
     results_dir: results/sweep
-    parallel: 2
+    executor: {name: local, parallel: 2}    # or only `parallel: 2`
 
-How cells are carried out is behind `Executor`: whatever can call `execute(job)` somewhere, with the folders in reach,
-can run a grid.
+Cells that differ only in seed and numbers are trained as one population; then the notebook of each is executed, which
+reports the finished run. With a notebook of one's own (`notebook: mine.ipynb`) every cell is left to that.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 import lop
 from lop.config import Config, read_file
+from lop.executors import ELSEWHERE, Executor, Job, LocalProcesses, Outcome, job_of, make_executor, populations, train
 from lop.plan import plan
 from lop.runs import ENDED, RunningElsewhereError, read_status, results_folder, run_folder_of
-from lop.sweep.workers import WorkerDiedError, Workers
 from lop.utils.errors import UserError, near_matches, shortened
 from lop.utils.files import disk_errors, make_folder, write_text
 from lop.utils.options import check_options
@@ -41,12 +40,11 @@ from lop.utils.ranges import COUNT, require
 _OF_A_RUN = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
 PARAMETERS = (*_OF_A_RUN, "time_limit_hours")
 MOST_CELLS = 100_000
-ELSEWHERE = "running elsewhere"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One cell: plain values, so that it can travel as JSON. folder: of its run; output: the executed notebook."""
+class Cell:
+    """Plain values, so that it can travel as JSON. folder: of its run; output: the executed notebook."""
 
     name: str
     notebook: str
@@ -55,51 +53,19 @@ class Job:
     parameters: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """state: of the run (finished, interrupted, diverged), done before, running elsewhere or failed.
+def execute(given: dict[str, Any]) -> list[Outcome]:
+    """Train the population of a job (a Job as a dict; extras: its Cells), then execute every cell's notebook.
 
-    detail: one line that says why.
+    Errors of a run are outcomes, not exceptions.
     """
-
-    name: str
-    state: str
-    detail: str = ""
-
-
-class Executor(Protocol):
-    """Carries out jobs and yields their outcomes as they come, in any order, exactly one for every job."""
-
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]: ...
+    job = Job(**given)
+    if len(job.names) > 1:
+        train(given)  # what fails here fails in its notebook, too, which then says so
+    return [execute_cell(Cell(**cell)) for cell in job.extras]
 
 
-class LocalProcesses:
-    """Jobs in so many processes on this machine, one for each job: one that is killed takes no other along.
-
-    They end, and the notebooks' kernels with them, when this process does, however it ends, and when the caller stops.
-    """
-
-    def __init__(self, parallel: int = 1):
-        self.parallel = parallel
-
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        with Workers() as workers, ThreadPoolExecutor(self.parallel) as threads:
-            waiting = {threads.submit(workers.call, execute, asdict(job)): job for job in jobs}
-            try:
-                for done in as_completed(waiting):
-                    try:
-                        yield done.result()
-                    except WorkerDiedError:
-                        yield Outcome(waiting[done].name, "failed", "its process was killed (out of memory?)")
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
-                workers.end()
-                raise
-
-
-def execute(job: dict[str, Any]) -> Outcome:
-    """Run the notebook of one job (a Job as a dict). Errors of the run are outcomes, not exceptions."""
-    cell = Job(**job)
+def execute_cell(cell: Cell) -> Outcome:
+    """Execute the notebook of one cell."""
     output = Path(cell.output)
     try:
         make_folder(output.parent)
@@ -111,29 +77,34 @@ def execute(job: dict[str, Any]) -> Outcome:
         return Outcome(cell.name, "failed", shortened(f"{type(error).__name__}: {error}"))
 
 
-def _execute(job: Job, output: Path) -> Outcome:
+def _execute(cell: Cell, output: Path) -> Outcome:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     part, failed = output.with_name(f"{output.stem}.part.ipynb"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
-        papermill.execute_notebook(job.notebook, str(part), job.parameters, kernel_name="python3", progress_bar=False)
+        papermill.execute_notebook(cell.notebook, str(part), cell.parameters, kernel_name="python3", progress_bar=False)
     except PapermillExecutionError as error:
         if error.ename == RunningElsewhereError.__name__:  # what a kernel tells of an exception's type
             part.unlink()
-            return Outcome(job.name, ELSEWHERE, shortened(error.evalue))
+            return Outcome(cell.name, ELSEWHERE, shortened(error.evalue))
         part.replace(failed)
-        return Outcome(job.name, "failed", shortened(f"{error.ename}: {error.evalue}"))
+        return Outcome(cell.name, "failed", shortened(f"{error.ename}: {error.evalue}"))
     part.replace(output)  # a notebook under its own name is a whole one
     failed.unlink(missing_ok=True)
-    return Outcome(job.name, read_status(Path(job.folder)).get("state", "failed"))
+    return Outcome(cell.name, read_status(Path(cell.folder)).get("state", "failed"))
 
 
 class Grid:
-    """What a grid file says, checked; `jobs` are its cells."""
+    """What a grid file says, checked.
 
-    def __init__(self, jobs: list[Job], results_dir: Path, parallel: int):
-        self.jobs, self.results_dir, self.parallel = jobs, results_dir, parallel
+    configs: of the cells, by name. own: the notebook is the user's, and nobody else knows what it trains.
+    """
+
+    def __init__(
+        self, cells: list[Cell], configs: dict[str, Config], results_dir: Path, executor: Executor, own: bool = False
+    ):
+        self.cells, self.configs, self.results_dir, self.executor, self.own = cells, configs, results_dir, executor, own
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -147,12 +118,19 @@ def make_grid(
     grid: dict[str, list[Any]],
     settings: dict[str, Any] | None = None,
     results_dir: str = "results/sweep",
-    parallel: int = 1,
+    parallel: int | None = None,
+    executor: str | dict[str, Any] | None = None,
     threads: int = 1,
     notebook: str | None = None,
 ) -> Grid:
-    """Every combination of the values in `grid`, as jobs. threads: of torch, per process; see the module."""
+    """Every combination of the values in `grid`, as cells. threads: of torch, per process; see the module.
+
+    parallel: so many processes of this machine, default 1; or executor: see `lop.executors`.
+    """
     require(COUNT, parallel=parallel, threads=threads)
+    if executor is not None and parallel is not None:
+        raise UserError("give it as an option of the executor, e.g. {name: local, parallel: 2}", option="parallel")
+    carried_out = LocalProcesses(parallel=parallel or 1) if executor is None else make_executor(executor)
     source, results = find_notebook(notebook), results_folder(results_dir)
     axes = {name: values for name, values in grid.items() if values}
     size = 1
@@ -160,16 +138,18 @@ def make_grid(
         size *= len(values)
     if not axes or size > MOST_CELLS:
         raise UserError(f"expected 1..{MOST_CELLS} cells, got {size if axes else 0}", option="grid", joint=": ")
-    jobs: dict[str, Job] = {}
+    cells: dict[str, Cell] = {}
+    configs: dict[str, Config] = {}
     for chosen in itertools.product(*axes.values()):
         cell = {**(settings or {}), **dict(zip(axes, chosen, strict=True))}
         parameters, config = cell_parameters(cell, str(results), threads)
         name = config.run_name()
-        if name in jobs:
+        if name in cells:
             raise UserError(f"grid: two cells are the same run, {name}; make their settings differ or drop one")
         output = results / "notebooks" / f"{name}.ipynb"
-        jobs[name] = Job(name, str(source), str(output), str(run_folder_of(config)), parameters)
-    return Grid(list(jobs.values()), results, parallel)
+        configs[name] = config
+        cells[name] = Cell(name, str(source), str(output), str(run_folder_of(config)), parameters)
+    return Grid(list(cells.values()), configs, results, carried_out, notebook is not None)
 
 
 def cell_parameters(cell: dict[str, Any], results_dir: str, threads: int) -> tuple[dict[str, Any], Config]:
@@ -195,13 +175,24 @@ def find_notebook(notebook: str | None) -> Path:
     raise UserError(f"notebook: {choices[0]} not found; give its path")
 
 
-def is_done(job: Job) -> bool:
+def is_done(cell: Cell) -> bool:
     """The run has ended and its notebook is whole."""
     try:
-        ended = read_status(Path(job.folder)).get("state") in ENDED
+        ended = read_status(Path(cell.folder)).get("state") in ENDED
     except UserError:  # a damaged one: the run says so
         return False
-    return ended and Path(job.output).exists()
+    return ended and Path(cell.output).exists()
+
+
+def jobs_of(grid: Grid, cells: Sequence[Cell]) -> list[Job]:
+    """The jobs that carry out these cells: populations, or a job for each where the notebook is the user's own."""
+    configs = [grid.configs[cell.name] for cell in cells]
+    by_name = {cell.name: cell for cell in cells}
+    jobs = []
+    for members in [[config] for config in configs] if grid.own else populations(configs):
+        own = [by_name[config.run_name()] for config in members]
+        jobs.append(job_of(members, extras=[asdict(cell) for cell in own], files=[cell.output for cell in own]))
+    return jobs
 
 
 def sweep(grid: Grid, executor: Executor | None = None, report: Callable[[str], None] = print) -> list[Outcome]:
@@ -209,19 +200,19 @@ def sweep(grid: Grid, executor: Executor | None = None, report: Callable[[str], 
 
     Writes `sweep.json` (every cell with its outcome) into the results folder.
     """
-    executor = executor or LocalProcesses(grid.parallel)
-    outcomes = {job.name: Outcome(job.name, "done before") for job in grid.jobs if is_done(job)}
-    todo = [job for job in grid.jobs if job.name not in outcomes]
-    report(f"{len(grid.jobs)} cells, {len(outcomes)} done before, {len(todo)} to run")
-    for number, outcome in enumerate(executor.run(todo), 1):
+    executor = executor or grid.executor
+    outcomes = {cell.name: Outcome(cell.name, "done before") for cell in grid.cells if is_done(cell)}
+    todo = [cell for cell in grid.cells if cell.name not in outcomes]
+    report(f"{len(grid.cells)} cells, {len(outcomes)} done before, {len(todo)} to run")
+    for number, outcome in enumerate(executor.run(jobs_of(grid, todo), execute), 1):
         outcomes[outcome.name] = outcome
         report(
             f"[{number}/{len(todo)}] {outcome.state}: {outcome.name}"
             + (f" ({outcome.detail})" if outcome.detail else "")
         )
-    ordered = [outcomes[job.name] for job in grid.jobs]
+    ordered = [outcomes[cell.name] for cell in grid.cells]
     make_folder(grid.results_dir)
-    rows = [{**asdict(job), **asdict(outcome)} for job, outcome in zip(grid.jobs, ordered, strict=True)]
+    rows = [{**asdict(cell), **asdict(outcome)} for cell, outcome in zip(grid.cells, ordered, strict=True)]
     with disk_errors(grid.results_dir), FileLock(grid.results_dir / ".sweep.lock"):  # another sweep may end now, too
         write_text(grid.results_dir / "sweep.json", json.dumps(rows, indent=2) + "\n")
     return ordered
