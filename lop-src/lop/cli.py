@@ -9,6 +9,7 @@ import statistics
 import sys
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from lop.analysis import analyze, parse_tasks
@@ -97,6 +98,16 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-c", "--config", required=True, help="grid file, YAML or JSON; see the README")
     command.add_argument("--parallel", type=int, help="processes at once; default: the grid file's")
     command.set_defaults(command=sweep_grid)
+    command = commands.add_parser("study", help="methods tuned alike and compared: tables, report, answer")
+    command.add_argument("-c", "--config", required=True, help="study file, YAML or JSON; see docs/studies.md")
+    command.add_argument("--executor", help="local, ray, slurm or a plugin's; default: the file's")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    command.add_argument("--dry-run", action="store_true", help="what would be trained, how long, how much memory")
+    command.add_argument("--no-report", action="store_true", help="tables and answer only, no notebook and no page")
+    command.set_defaults(command=study)
+    command = commands.add_parser("status", help="what runs in a study's or any results folder, and what has ended")
+    command.add_argument("folder", help="a study's results_dir, or any folder of runs")
+    command.set_defaults(command=show_status)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show where an error came from")
     return main_parser
@@ -140,6 +151,26 @@ def sweep_grid(options: argparse.Namespace) -> int:
         print("failed:", *(f"  {outcome.name}: {outcome.detail}" for outcome in failed), sep="\n", file=sys.stderr)
         return FAILED
     return RESUME_ME if counts["interrupted"] or counts[ELSEWHERE] else FINISHED
+
+
+def study(options: argparse.Namespace) -> int:
+    from lop.study import command  # the others need no notebook machinery
+
+    overrides = dict(parse_override(text) for text in options.overrides)
+    if options.executor is not None:
+        overrides["executor"] = options.executor
+    if options.dry_run:
+        print(command.dry_run(options.config, overrides))
+        return FINISHED
+    result = command.run(options.config, overrides, report=not options.no_report)
+    return RESUME_ME if result.interrupted else FAILED if result.failed else FINISHED
+
+
+def show_status(options: argparse.Namespace) -> int:
+    from lop.study.view import status_lines
+
+    print("\n".join(status_lines(Path(options.folder))))
+    return FINISHED
 
 
 def config_of(options: argparse.Namespace) -> Config:

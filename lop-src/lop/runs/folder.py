@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -222,6 +223,7 @@ def first_difference(old: Any, new: Any, path: str = "") -> str:
     return path or "version"
 
 
+@functools.cache  # a process has one of each, and asking takes as long as opening a run folder
 def versions() -> dict[str, str]:
     """What the results depend on beside the config."""
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas", "lop")

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,8 @@ def _config(folder: str) -> dict[str, Any]:
     raise _UnreadableError("not the config of a run")
 
 
-def load(*paths: str | Path) -> Results:
-    """The tables of run folders, or of all run folders below the given folders.
+def load(*paths: str | Path, tables: Sequence[str] = TABLES) -> Results:
+    """The tables of run folders, or of all run folders below the given folders; only those named in `tables`.
 
     A config or table that is not a run's is left out: a warning line names it, and so does `skipped`. Of a table that
     was cut in the middle of a row, the whole rows are read. Links to folders are not followed.
@@ -132,7 +132,7 @@ def load(*paths: str | Path) -> Results:
     runs = [{**described[folder], **_status(folder, skipped), "folder": folder} for folder in described]
     results = Results(runs=pd.DataFrame(runs), skipped=skipped)
     if described:
-        for name in TABLES:
+        for name in tables:
             setattr(results, name, _read_all(name, described, skipped))
     for path, reason in skipped.items():
         print(f"warning: {path}: left out, {reason}", file=sys.stderr)

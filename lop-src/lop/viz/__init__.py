@@ -18,6 +18,7 @@ from lop.viz.explore import explore
 from lop.viz.generalisation import generalisation
 from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
+from lop.viz.study import scaled_scores, study_changes, study_ranks, study_scores, tuning_curves
 from lop.viz.summary import (
     best_runs,
     first_moves,
@@ -48,9 +49,14 @@ __all__ = [
     "policy_over_time",
     "predictive_power",
     "run_scores",
+    "scaled_scores",
     "sensitivity",
     "sensitivity_table",
     "spearman_interval",
+    "study_changes",
+    "study_ranks",
+    "study_scores",
     "summary_table",
+    "tuning_curves",
     "within_task",
 ]

@@ -1,0 +1,52 @@
+"""The report of a study: its notebook executed, and as a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lop
+from lop.study.file import Study
+from lop.utils.errors import UserError, shortened
+from lop.utils.files import write_text
+
+
+def find_report() -> Path | None:
+    """notebooks/study.ipynb here or beside the sources; None in an installation that has no notebooks."""
+    for path in (Path("notebooks/study.ipynb"), Path(lop.__file__).parents[2] / "notebooks/study.ipynb"):
+        if path.exists():
+            return path
+    return None
+
+
+def make_report(study: Study, path: Path, overrides: dict[str, Any] | None = None) -> str:
+    """Execute the notebook on the study's results and write report.ipynb and report.html; a line that says what came
+    of it. Raises UserError where a cell fails."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    source = find_report()
+    if source is None:
+        return "no notebooks/study.ipynb beside the sources: no report was made"
+    output = study.results_dir / "report.ipynb"
+    part = output.with_name("report.part.ipynb")
+    parameters = {"study": str(path.resolve()), "overrides": json.loads(json.dumps(overrides or {}))}
+    try:
+        papermill.execute_notebook(str(source), str(part), parameters, kernel_name="python3", progress_bar=False)
+    except PapermillExecutionError as error:
+        raise UserError(
+            f"{part}: a cell of the report failed ({shortened(f'{error.ename}: {error.evalue}')})"
+        ) from None
+    part.replace(output)
+    write_text(output.with_suffix(".html"), as_page(output, study.name))
+    return f"report: {output.with_suffix('.html')}"
+
+
+def as_page(notebook: Path, title: str) -> str:
+    """HTML without the code: what a reader wants to see."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    text, _ = exporter.from_filename(str(notebook), resources={"metadata": {"name": title}})
+    return text
