@@ -15,7 +15,11 @@ from lop.utils.errors import UserError
         ("methods.sgd.tune", {"optimizer.lrr": [1, 2]}, r"methods\.sgd: .*optimizer\.lrr: unknown key"),
         ("methods.sgd.tune", {"optimizer.lr": 0.1}, r"methods\.sgd\.tune\.optimizer\.lr: expected a list of values"),
         ("methods.sgd.tune", {"optimizer.lr": [0.1, 0.1]}, r"tune\.optimizer\.lr: give every value once"),
-        ("methods.sgd.tune", {"optimizer.lr": {"low": 1, "hihg": 2}}, r"tune\.optimizer\.lr\.hihg: unknown key"),
+        (
+            "methods.sgd.tune",
+            {"optimizer.lr": {"low": 1, "high": 2, "pionts": 3}},
+            r"lr\.points: missing|lr\.pionts: unknown",
+        ),
         ("methods.sgd.tune", {"optimizer.lr": {"low": 2, "high": 1, "points": 3}}, r"tune\.optimizer\.lr\.points"),
         ("methods.sgd.only", ["digit"], r"methods\.sgd\.only: unknown benchmark 'digit'; did you mean 'digits'"),
         ("methods", {}, r"methods: name at least one"),
