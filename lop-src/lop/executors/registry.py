@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lop.config import check_options
 from lop.executors.jobs import Executor
 from lop.utils.errors import UserError, lookup, shown
+from lop.utils.options import check_options
 from lop.utils.registry import Registry
 
 EXECUTORS: Registry[type] = Registry("executor")

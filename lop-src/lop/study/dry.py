@@ -95,8 +95,6 @@ def _seconds(configs: list[Config]) -> float:
     """Of the whole training of this population in one process, from a few steps of its first task."""
     with kept_threads():
         parts = [build(config) for config in configs]
-        for one in parts:
-            one.learner.alone = len(parts) == 1
         population = make_population([one.learner for one in parts])
         tasks = [one.stream.task(0) for one in parts]
         population.start_task(tasks)

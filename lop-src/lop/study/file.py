@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lop.config import Config, check_options, read_file
+from lop.config import Config, read_file
 from lop.executors import make_executor
 from lop.plan import make_config
 from lop.runs import results_folder
 from lop.utils.errors import UserError, near_matches, shown
+from lop.utils.options import check_options
 from lop.utils.ranges import COUNT, COUNT_OR_ZERO, require, require_choice, seeds_of
 from lop.utils.registry import load_plugin
 
