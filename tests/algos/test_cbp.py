@@ -7,7 +7,7 @@ import torch
 
 from lop.algos import INTERVENTIONS
 from lop.algos.cbp import CBP, MatureUnits
-from lop.algos.units import resettable
+from lop.algos.layout import UnitLayout
 from lop.algos.utility import FACTORS, UnitStatistics
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
@@ -19,6 +19,10 @@ SHAPES = [
     ("convnet", {"activation": "crelu"}),
     ("resnet18", {}),
 ]
+
+
+def units_of(learner):
+    return UnitLayout(learner.hidden_layers, learner.net.head.weight)
 
 
 def reference_utility(layer, features, util_type, mean):
@@ -62,9 +66,9 @@ def reference_utility(layer, features, util_type, mean):
 @pytest.mark.parametrize(("net", "options"), SHAPES)
 def test_utilities_and_means_against_a_scalar_reference(net, options, util_type, build):
     learner, task = build(net=net, net_options=options)
-    layers = resettable(learner.hidden_layers)
+    layers = [(i, layer) for i, layer in enumerate(learner.hidden_layers) if layer.outgoing]
     decay = 0.8
-    statistics = UnitStatistics(layers, util_type, decay)
+    statistics = UnitStatistics(units_of(learner), util_type, decay)
     means = [[0.0] * (layer.units * layer.expansion) for _, layer in layers]
     utilities = [[0.0] * layer.units for _, layer in layers]
     recorded = {}
@@ -83,24 +87,23 @@ def test_utilities_and_means_against_a_scalar_reference(net, options, util_type,
             y_now = reference_utility(layer, read, util_type, corrected)
             utilities[i] = [decay * u + (1 - decay) * v for u, v in zip(utilities[i], y_now, strict=True)]
             expected = torch.tensor([u / (1 - decay**step) for u in utilities[i]])
-            torch.testing.assert_close(statistics.utilities(i), expected, rtol=2e-5, atol=1e-7)
-            got = statistics.mean_activations(i, torch.arange(layer.units)).flatten()
+            torch.testing.assert_close(statistics.utilities(layer), expected, rtol=2e-5, atol=1e-7)
+            got = statistics.mean_activations(layer, torch.arange(layer.units)).flatten()
             torch.testing.assert_close(got, torch.tensor(corrected), rtol=2e-5, atol=1e-7)
 
 
 def test_large_weights_are_summed_in_blocks(build, monkeypatch):
     monkeypatch.setattr("lop.algos.utility.BLOCK", 20)
     learner, _ = build()
-    layers = resettable(learner.hidden_layers)
-    blocked = UnitStatistics(layers, "adaptable_contribution", 0.9)
+    blocked = UnitStatistics(units_of(learner), "adaptable_contribution", 0.9)
     monkeypatch.undo()
-    whole = UnitStatistics(layers, "adaptable_contribution", 0.9)
+    whole = UnitStatistics(units_of(learner), "adaptable_contribution", 0.9)
     assert max(len(blocks) for _, blocks in blocked._magnitudes._blocks) > 1
     features = [torch.rand(8, layer.units, generator=make_generator(1)) for layer in learner.hidden_layers]
     for statistics in (blocked, whole):
         statistics.update(features)
-    for i in range(2):
-        torch.testing.assert_close(blocked.utilities(i), whole.utilities(i))
+    for layer in learner.hidden_layers:
+        torch.testing.assert_close(blocked.utilities(layer), whole.utilities(layer))
 
 
 def reference_counts(units, rate, maturity, steps):
@@ -141,7 +144,7 @@ def test_replacements_over_ten_thousand_steps_are_rate_times_eligible_times_step
 
 
 def births(cbp):
-    return [b.clone() for b in cbp._births]
+    return [cbp.births(layer).clone() for layer in cbp.units.layers]
 
 
 def test_the_least_useful_mature_units_are_replaced_and_only_they(build):
@@ -154,9 +157,9 @@ def test_the_least_useful_mature_units_are_replaced_and_only_they(build):
         calls = []
         original = cbp._replacement
 
-        def spy(i, number, calls=calls, original=original):
-            calls.append((i, number, cbp._statistics.utilities(i).clone()))
-            return original(i, number)
+        def spy(layer, number, calls=calls, original=original):
+            calls.append((cbp.units.layers.index(layer), number, cbp._statistics.utilities(layer).clone()))
+            return original(layer, number)
 
         cbp._replacement = spy
         learner.learn(x, y)
@@ -176,7 +179,7 @@ def test_a_replaced_unit_starts_anew(build):
     incoming, reader = learner.hidden_layers[0].incoming, learner.hidden_layers[1].incoming
     for x, y in task.batches()[:4]:
         learner.learn(x, y)
-    (unit,) = (cbp._births[0] == 4).nonzero().flatten().tolist()
+    (unit,) = (births(cbp)[0] == 4).nonzero().flatten().tolist()
     bound = math.sqrt(6 / 12)  # Kaiming-uniform, gain sqrt(2), fan-in 12
     row = incoming.weight[unit]
     assert row.abs().max() <= bound
@@ -186,7 +189,7 @@ def test_a_replaced_unit_starts_anew(build):
     for p, entries in ((incoming.weight, unit), (incoming.bias, unit), (reader.weight, (slice(None), unit))):
         assert (learner.optimizer.state[p]["exp_avg"][entries] == 0).all()
         assert learner.optimizer.state[p]["exp_avg_sq"][entries].unique().numel() == 1  # the typical one
-    assert (cbp._statistics._of(0)[:, :, unit] == 0).all()
+    assert (cbp._statistics._of(learner.hidden_layers[0])[:, :, unit] == 0).all()
 
 
 def test_the_mean_contribution_is_handed_to_the_next_bias(build):
@@ -197,7 +200,7 @@ def test_the_mean_contribution_is_handed_to_the_next_bias(build):
         means = 0.5 * means + 0.5 * learner.hidden_layers[0].activation(learner.hidden_layers[0].incoming(x)).mean(0)
         weight, bias = learner.net.head.weight.detach().clone(), learner.net.head.bias.detach().clone()
         learner.learn(x, y)
-    (unit,) = (cbp._births[0] == 4).nonzero().flatten().tolist()
+    (unit,) = (births(cbp)[0] == 4).nonzero().flatten().tolist()
     expected = bias + weight[:, unit] * (means[unit] / (1 - 0.5**4)).detach()
     torch.testing.assert_close(learner.net.head.bias.detach(), expected)
     assert not torch.equal(learner.net.head.bias, bias)

@@ -201,7 +201,7 @@ def test_cpr(build, monkeypatch):
                     module.weight.copy_(torch.from_numpy(expected[id(module)]))
             for u in utilities:
                 u[:] = 1
-        for mine, u in zip(cpr._utilities, utilities, strict=True):
+        for mine, u in zip(map(cpr.utilities, cpr.units.layers), utilities, strict=True):
             np.testing.assert_allclose(mine.numpy(), u, rtol=1e-9)
         for p, q in zip(learner.net.parameters(), plain.net.parameters(), strict=True):
             torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
@@ -219,10 +219,10 @@ def test_cpr_hears_of_units_that_others_replaced(build):
     learner.learn(*task.batches()[0])
     layer = learner.hidden_layers[0]
     mask = torch.arange(layer.units) < 3
-    before = cpr._utilities[0].clone()
+    before = cpr.utilities(learner.hidden_layers[0]).clone()
     learner.units_replaced(layer, mask, by=Listener())
-    assert torch.equal(cpr._utilities[0][:3], torch.ones(3))
-    assert torch.equal(cpr._utilities[0][3:], before[3:])
+    assert torch.equal(cpr.utilities(learner.hidden_layers[0])[:3], torch.ones(3))
+    assert torch.equal(cpr.utilities(learner.hidden_layers[0])[3:], before[3:])
 
 
 @pytest.mark.parametrize("utility", ["gradient", "magnitude"])

@@ -60,10 +60,10 @@ def test_l2_init_pulls_to_the_initial_weights(build):
 def test_resampled_anchors_are_fresh_draws_of_the_initial_distribution(build):
     intervention = L2Init(resample=True)
     learner, task = build(intervention, net_options={"hidden": [200, 200], "layer_norm": True})
-    anchors = [[a.clone() for a in intervention._initial]]
+    anchors = [[a.clone() for a in intervention._initial.values()]]
     for x, y in task.batches()[:2]:
         learner.learn(x, y)
-        anchors.append([a.clone() for a in intervention._initial])
+        anchors.append([a.clone() for a in intervention._initial.values()])
     names = [name for name, _ in learner.net.named_parameters()]
     for name, first, second, third in zip(names, *anchors, strict=True):
         if name.endswith("weight") and first.dim() == 2:

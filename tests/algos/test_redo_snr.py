@@ -5,12 +5,19 @@ import math
 import pytest
 import torch
 
+from lop.algos.layout import UnitLayout
 from lop.algos.redo import ReDo, tau_dormant_units
 from lop.algos.silence import AdaptiveThreshold
 from lop.algos.snr import SNR
 from lop.nets import HiddenLayer
 from lop.nets.init import Init, linear
 from lop.utils.seeding import make_generator
+
+
+def layout(units):
+    """Of a net with so many hidden units."""
+    incoming, outgoing = linear(2, units, Init()), linear(units, 1, Init())
+    return UnitLayout([HiddenLayer("h", incoming, None, torch.nn.ReLU(), (outgoing,))], incoming.weight)
 
 
 def features_of(learner, x):
@@ -181,7 +188,7 @@ def test_adaptive_threshold_against_a_slow_unit(eta, refresh):
     generator = make_generator(0)
     rates = torch.rand(40, generator=generator).pow(0.5)
     rates[3], rates[4] = 0.0, 1.0
-    threshold = AdaptiveThreshold(40, "cpu", eta=eta, min_time=10, max_time=100, refresh=refresh)
+    threshold = AdaptiveThreshold(layout(40), eta=eta, min_time=10, max_time=100, refresh=refresh)
     units = [SlowUnit(eta, 10, 100, refresh) for _ in range(40)]
     total, seen = 0, set()
     for step in range(1, 601):
@@ -201,7 +208,7 @@ def test_rarely_silent_units_are_reset_most():
     """The authors' code: 64, 44, 41, 19 resets within 12,000 batches of 100; the quantile of a life: 0, 7, 19, 2."""
     rates, counts = torch.tensor([0.99, 0.9, 0.5, 0.05]).repeat(10), torch.zeros(40)
     generator = make_generator(0)
-    threshold = AdaptiveThreshold(40, "cpu", eta=0.01, min_time=100, max_time=20_000, refresh=600)
+    threshold = AdaptiveThreshold(layout(40), eta=0.01, min_time=100, max_time=20_000, refresh=600)
     for step in range(1, 12_001):
         counts += threshold.overdue(torch.rand(40, generator=generator) < rates, 100, step)
     often, usual, half, rare = counts.view(10, 4).mean(0).tolist()

@@ -101,7 +101,7 @@ def test_it_hears_of_units_that_others_replaced(name, build, small_task):
     if name == "cbp":
         assert not after["statistics"]["running"][:, [1, 4, 9, 12]].any()
         assert before["statistics"]["running"][:, [1, 4, 9, 12]].any()
-        assert all((births[[1, 4]] == 15).all() for births in after["births"])
+        assert (after["births"][[1, 4, 9, 12]] == 15).all()
     if name == "snr":
         assert not after["silence"]["age"][[1, 4, 9, 12]].any()
         assert not after["silence"]["histogram"][[1, 4, 9, 12]].any()
@@ -121,7 +121,7 @@ def test_cbp_replaces_no_unit_that_another_has_just_replaced(build, small_task):
         learner.learn(x, y)
         expected = 0 if step < 11 else 13 if step < 20 else 15  # all but unit 2 of each layer, then that, too
         assert method.replaced == expected
-        mature = [int((births < method.steps - 10).sum()) for births in method._births]
+        mature = [int((method.births(layer) < method.steps - 10).sum()) for layer in learner.hidden_layers]
         assert [count.mature for count in method._counts] == mature
     assert not torch.equal(learner.hidden_layers[0].incoming.weight[2], kept)
 
@@ -136,7 +136,7 @@ def test_cbp_hears_of_silent_units_reset_by_snr(build, small_task):
     x, y = small_task().batches()[0]
     for _ in range(4):
         learner.learn(x, y)
-    assert cbp._births[0].tolist() == [0, 0, 0, 0, 0, 4, 0, 0]
+    assert cbp.births(layer).tolist() == [0, 0, 0, 0, 0, 4, 0, 0]
 
 
 def test_network_reset_makes_the_others_pristine_and_draws_another_net_each_time(build, small_task):
@@ -152,10 +152,11 @@ def test_network_reset_makes_the_others_pristine_and_draws_another_net_each_time
         nets.append(learner.net.head.weight.detach().clone())
         cbp, snr, l2_init, ewc, _ = learner.interventions
         assert cbp.steps == snr.steps == learner.optimizer.steps == 0
-        assert not any(births.any() for births in cbp._births)
+        assert not any(cbp.births(layer).any() for layer in learner.hidden_layers)
         assert not gathered(ewc)["anchor"]
         assert all(
-            torch.equal(a, p) for a, p in zip(gathered(l2_init)["initial"], learner.net.parameters(), strict=True)
+            torch.equal(a, p)
+            for a, p in zip(gathered(l2_init)["initial"].values(), learner.net.parameters(), strict=True)
         )
     assert not torch.equal(*nets)
 

@@ -3,9 +3,14 @@
 import pytest
 import torch
 
-from lop.algos.units import UnitReset, candidates, reset_units, resettable
+from lop.algos.layout import UnitLayout
+from lop.algos.units import UnitReset, candidates, reset_units
 from lop.nets.init import fresh_parameters
 from lop.utils.seeding import make_generator
+
+
+def resettable(learner):
+    return UnitLayout(learner.hidden_layers, learner.net.head.weight).layers
 
 
 def reset_of(layer, units, chosen=None, means=None):
@@ -32,7 +37,7 @@ def test_the_function_changes_by_the_units_own_contribution_only(net, options, b
     learner, task = build(net=net, net_options=options)
     x, _ = task.batches()[0]
     learner.net.eval()
-    for _, layer in resettable(learner.hidden_layers):
+    for layer in resettable(learner):
         unit = 1
         silenced = [unit + part * layer.units for part in range(layer.expansion)]
 
@@ -54,7 +59,7 @@ def test_what_is_written_and_what_stays(net, options, build):
     learner, task = build(net=net, net_options=options, optimizer="adam", lr=0.01)
     for x, y in task.batches()[:2]:
         learner.learn(x, y)
-    _, layer = resettable(learner.hidden_layers)[-1 if net != "convnet" else 1]
+    layer = resettable(learner)[-1 if net != "convnet" else 1]
     before = {name: p.detach().clone() for name, p in learner.net.state_dict().items()}
     moments = {name: learner.optimizer.state[p]["exp_avg"].clone() for name, p in learner.net.named_parameters()}
     squares = {name: learner.optimizer.state[p]["exp_avg_sq"].clone() for name, p in learner.net.named_parameters()}
@@ -150,7 +155,7 @@ def test_handing_over_through_pooling_and_kernels(build):
     """A constant map hands over exactly: max-pooling, then all positions of a kernel or of flattened maps."""
     learner, task = build(net="convnet")
     x, _ = task.reference(16)
-    for _, layer in resettable(learner.hidden_layers)[:2]:
+    for layer in resettable(learner)[:2]:
         with torch.no_grad():
             layer.incoming.weight[1] = 0
             layer.incoming.bias[1] = 0.7
@@ -161,7 +166,7 @@ def test_handing_over_through_pooling_and_kernels(build):
 
 def test_units_of_a_residual_stream_are_left_alone(build):
     learner, _ = build(net="resnet18")
-    assert [learner.hidden_layers[i].name for i, _ in resettable(learner.hidden_layers)] == [
+    assert [layer.name for layer in resettable(learner)] == [
         "stage0.block0.inner",
         "stage1.block0.inner",
     ]

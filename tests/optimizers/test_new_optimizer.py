@@ -1,6 +1,7 @@
 """The optimizer that the README adds in a dozen lines obeys the contract."""
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from optimizer_problems import Problem, same
 
 from lop import optimizers
 from lop.optimizers.base import ClosureOptimizer
+from lop.utils.state import Fade, PerEntry, State
 
 
 class Lion(ClosureOptimizer):
-    moments = ("exp_avg",)
+    param_state: ClassVar[State] = {"exp_avg": PerEntry(fade=Fade.SCALES)}
 
     def __init__(
         self,

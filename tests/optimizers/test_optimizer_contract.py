@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from lop.optimizers import ClosureOptimizer, get_optimizer, list_optimizers
+from lop.utils.state import Factor, PerEntry, Value
 
 ALL = list_optimizers()
 # torch's L-BFGS allows a single group, and Rprop's lr only starts its step sizes
@@ -156,6 +157,24 @@ def entry_state(optimizer: ClosureOptimizer, param: torch.Tensor) -> dict[str, t
         for k, v in state
         if torch.is_tensor(v) and v.shape == param.shape and k not in ("step_size", "trac_reference")
     }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_everything_held_for_a_parameter_is_declared(name):
+    """And what is declared as per entry has the parameter's shape, and nothing else but factors' names is nested."""
+    problem = Problem(name)
+    problem.run(4)
+    problem.optimizer.reset_entries(problem.net[0].weight, torch.arange(8).view(8, 1) == 2)
+    problem.run(2)
+    for param, held in problem.optimizer.state.items():
+        declared = problem.optimizer.declared(param)
+        assert set(held) <= set(declared)
+        for key, value in held.items():
+            if isinstance(declared[key], PerEntry) and value is not None:
+                assert value.shape == param.shape
+            assert isinstance(value, dict) == isinstance(declared[key], Factor)
+            if isinstance(declared[key], Value) and torch.is_tensor(value):
+                assert value.dim() == 0
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,13 +1,16 @@
 """A method of one's own, in one file: gradient descent with a heavy ball (Polyak, 1964)."""
 
+from typing import ClassVar
+
 import torch
 
 import lop
+from lop.utils.state import Fade, PerEntry, State
 
 
 @lop.optimizer("plugged_ball")
 class HeavyBall(lop.ClosureOptimizer):
-    moments = ("velocity",)
+    param_state: ClassVar[State] = {"velocity": PerEntry(fade=Fade.SCALES)}
     stackable = True
 
     def __init__(self, model_or_params, *, lr: float = 0.02, momentum: float = 0.5, **shared):

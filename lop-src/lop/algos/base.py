@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from lop.algos.state import State, load_state, saved_state
+from lop.algos.layout import UnitLayout
 from lop.data.stream import Task
 from lop.nets import HiddenLayer, Net
 from lop.optimizers import ClosureOptimizer
 from lop.utils.registry import Registry
+from lop.utils.state import State, load_state, renew_units, saved_state, start_state
 
 
 class Host(Protocol):
@@ -74,19 +75,28 @@ class Intervention:
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
     stackable = True  # False: it watches the net's own forward passes, which a stack of nets does not make
-    host: Host
     state: ClassVar[State] = {}
-    """The attributes that change during training, each with its kind."""
+    """The attributes that change during training, each with its kind: `restart` makes them, they are saved and loaded,
+    and what is per unit begins anew with its unit."""
+
+    host: Host
+    parameters: dict[str, Tensor]
+    """Those of the net that are trained, by name: what is per entry is of these."""
+    units: UnitLayout
+    """Of the layers whose units may be reset: what is per unit is of these."""
 
     def attach(self, host: Host) -> None:
         """Sees the net's hidden layers and the optimizer; randomness comes from `host.make_generator(*purpose)`."""
         self.host = host
+        self.parameters = {name: p for name, p in host.net.named_parameters() if p.requires_grad}
+        self.units = UnitLayout(host.hidden_layers, next(host.net.parameters()))
 
     def restart(self) -> None:
         """Everything gathered is as at the start, with the net as it is now; generators go on.
 
         Called after `attach`, and whenever the host restarts: so this is where state is made.
         """
+        start_state(self)
 
     def start_task(self, task: Task) -> None:
         """Before the task's first diagnostics."""
@@ -123,6 +133,8 @@ class Intervention:
 
         layer: of `host.hidden_layers`. mask: bool (units,).
         """
+        if layer in self.units:
+            renew_units(self, layer, mask)
 
     def on_weights_replaced(self) -> None:
         """Another intervention has put other weights into the whole net."""

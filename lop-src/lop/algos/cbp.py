@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
-from lop.algos.units import UnitReset, replace_units, resettable
+from lop.algos.units import UnitReset, replace_units
 from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT_OR_ZERO, DECAY, SHARE, require, require_choice
+from lop.utils.state import UNITS, Generator, Part, PerUnit, State, Value, renew_units, start_state
 
 
 class MatureUnits:
@@ -26,13 +26,19 @@ class MatureUnits:
     numbers follow from the numbers alone, whichever units it were.
     """
 
-    state: ClassVar[State] = {"mature": Kind.VALUE, "owed": Kind.VALUE, "growing": Kind.VALUE}
+    state: ClassVar[State] = {
+        "mature": Value(0),
+        "owed": Value(0.0),  # replacements accumulated so far, a fraction of a unit
+        # [step in which they become mature, number], in order
+        "growing": Value(lambda own: [[own.maturity_threshold + 1, own.units]]),
+    }
+    mature: int
+    owed: float
+    growing: list[list[int]]
 
     def __init__(self, units: int, maturity_threshold: int):
-        self.maturity_threshold = maturity_threshold
-        self.mature = 0
-        self.owed = 0.0  # replacements accumulated so far, a fraction of a unit
-        self.growing = [[maturity_threshold + 1, units]]  # [step in which they become mature, number], in order
+        self.units, self.maturity_threshold = units, maturity_threshold
+        start_state(self)
 
     def due(self, step: int, replacement_rate: float, chance: float | None) -> int:
         """The number to replace in this step, which is then counted as done.
@@ -70,14 +76,17 @@ class CBP(Intervention):
     """
 
     state: ClassVar[State] = {
-        "steps": Kind.VALUE,
-        "replaced": Kind.VALUE,
-        "_statistics": Kind.NESTED,
-        "_births": Kind.TENSORS,
-        "_counts": Kind.NESTED,
-        "_generator": Kind.GENERATOR,
-        "_chances": Kind.GENERATOR,
+        "steps": Value(0),
+        "replaced": Value(0),
+        "_statistics": Part(),
+        "_births": PerUnit("steps", dtype=torch.int64),
+        "_counts": Part(),
+        "_generator": Generator(),
+        "_chances": Generator(),
     }
+    steps: int
+    replaced: int
+    _births: Tensor
 
     needs_features = True
 
@@ -99,53 +108,48 @@ class CBP(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        layers = resettable(host.hidden_layers)
-        if not layers:
+        if not self.units.layers:
             raise UserError("cbp: the net has no hidden layer whose units may be reset; remove it from algos")
-        self._layers: list[HiddenLayer] = [layer for _, layer in layers]
+        self._statistics = UnitStatistics(self.units, self.util_type, self.decay)
+        self._counts = [MatureUnits(layer.units, self.maturity_threshold) for layer in self.units.layers]
         self._generator = host.make_generator("cbp")
         self._chances = host.make_generator("cbp", "chances", device="cpu")
 
-    def restart(self) -> None:
-        self.steps = self.replaced = 0
-        layers, device = resettable(self.host.hidden_layers), self.host.device
-        self._statistics = UnitStatistics(layers, self.util_type, self.decay)
-        self._births = [torch.zeros(layer.units, dtype=torch.int64, device=device) for layer in self._layers]
-        self._counts = [MatureUnits(layer.units, self.maturity_threshold) for layer in self._layers]
+    def births(self, layer: HiddenLayer) -> Tensor:
+        """The steps after which a layer's units were new, int64 (units,), a view."""
+        return self.units.along(self._births, -1, UNITS, layer)
 
     def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
-        if layer in self._layers:
-            i = self._layers.index(layer)
-            self._statistics.restart_where(i, mask)
-            self._births[i].masked_fill_(mask, self.steps)
-            self._counts[i].count_anew(self._births[i].tolist(), self.steps)
+        super().on_units_replaced(layer, mask)
+        if layer in self.units:
+            count = self._counts[self.units.layers.index(layer)]
+            count.count_anew(self.births(layer).tolist(), self.steps)
 
     def after_step(self, features: Sequence[Tensor]) -> None:
         self.steps += 1
         self._statistics.update(features)
         resets = []
-        for i, count in enumerate(self._counts):
+        for layer, count in zip(self.units.layers, self._counts, strict=True):
             chance = None if self.accumulate else torch.rand((), generator=self._chances).item()
             number = count.due(self.steps, self.replacement_rate, chance)
             if number:
-                resets.append(self._replacement(i, number))
+                resets.append(self._replacement(layer, number))
         if resets:
             replace_units(self, resets)
 
     @torch.no_grad()
-    def _replacement(self, i: int, number: int) -> UnitReset:
-        """Choose the least useful mature units of layer i, and start them anew in the books."""
-        layer = self._layers[i]
-        utility = self._statistics.utilities(i)
+    def _replacement(self, layer: HiddenLayer, number: int) -> UnitReset:
+        """Choose a layer's least useful mature units, and start them anew in the books."""
+        utility = self._statistics.utilities(layer)
         if self.util_type == "random":
             utility = torch.rand(utility.shape, generator=self._generator, device=utility.device)
-        mature = self._births[i] < self.steps - self.maturity_threshold
+        mature = self.births(layer) < self.steps - self.maturity_threshold
         units = utility.masked_fill_(~mature, torch.inf).topk(number, largest=False).indices
-        means = self._statistics.mean_activations(i, units)
+        means = self._statistics.mean_activations(layer, units)
         incoming = fresh_parameters(layer.incoming, self._generator, units=number)
         if "bias" in incoming:
             incoming["bias"].zero_()
-        self._statistics.restart(i, units)
-        self._births[i].index_fill_(0, units, self.steps)
+        reset = UnitReset(layer, units, incoming, means=means)
+        renew_units(self, layer, reset.mask())
         self.replaced += number
-        return UnitReset(layer, units, incoming, means=means)
+        return reset

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.gradient_score import gradient_scores
-from lop.algos.state import Kind, State
-from lop.algos.units import resettable
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.ranges import COUNT, DECAY, POSITIVE, SHARE, require
+from lop.utils.state import UNITS, Generator, PerUnit, State, Value
 
 
 @intervention("cpr")
@@ -32,7 +31,9 @@ class CPR(Intervention):
     Cost: a copy of the gradients and one pass over them per step.
     """
 
-    state: ClassVar[State] = {"steps": Kind.VALUE, "_utilities": Kind.TENSORS, "_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"steps": Value(0), "_utilities": PerUnit(1.0), "_generator": Generator()}
+    steps: int
+    _utilities: Tensor
 
     def __init__(self, *, rate: float = 0.015, sharpness: float = 16.0, decay: float = 0.99, period: int = 1000):
         require(SHARE, rate=rate)
@@ -43,16 +44,11 @@ class CPR(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._layers = [layer for _, layer in resettable(host.hidden_layers)]
         self._generator = host.make_generator("cpr")
 
-    def restart(self) -> None:
-        self.steps = 0
-        self._utilities = [layer.incoming.weight.new_ones(layer.units) for layer in self._layers]
-
-    def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
-        if layer in self._layers:
-            self._utilities[self._layers.index(layer)].masked_fill_(mask, 1.0)
+    def utilities(self, layer: HiddenLayer) -> Tensor:
+        """Of a layer's units, (units,), a view."""
+        return self.units.along(self._utilities, -1, UNITS, layer)
 
     @property
     def needs_gradients(self) -> bool:
@@ -60,19 +56,19 @@ class CPR(Intervention):
 
     @torch.no_grad()
     def on_gradients(self, gradients: Mapping[Tensor, Tensor]) -> None:
-        for layer, utility in zip(self._layers, self._utilities, strict=True):
+        for layer in self.units.layers:
             gradient = gradients.get(layer.incoming.weight)
             if gradient is not None:
-                utility.lerp_(gradient_scores(gradient), 1 - self.decay)
+                self.utilities(layer).lerp_(gradient_scores(gradient), 1 - self.decay)
 
     @torch.no_grad()
     def after_step(self, features: Sequence[Tensor]) -> None:
         self.steps += 1
         if self.steps % self.period:
             return
-        for layer, utility in zip(self._layers, self._utilities, strict=True):
-            self._reset(layer, self.rates(utility))
-            utility.fill_(1.0)
+        for layer in self.units.layers:
+            self._reset(layer, self.rates(self.utilities(layer)))
+        self._utilities.fill_(1.0)
 
     def rates(self, utility: Tensor) -> Tensor:
         """How far each unit is reset, (units,)."""

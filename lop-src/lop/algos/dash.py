@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
 from lop.metrics.probing import probing
 from lop.nets.layer_io import WeightLayer
 from lop.utils.errors import UserError
 from lop.utils.ranges import OPEN_SHARE, SHARE, require
+from lop.utils.state import State, Value
 
 NEGLIGIBLE = 1e-9  # share of the moving average that the batches before the last ones have together
 
@@ -39,7 +39,8 @@ class DASH(Intervention):
     Cost: per task up to log(1e-9) / log(1 - alpha) forward and backward passes (59 with alpha 0.3); none per step.
     """
 
-    state: ClassVar[State] = {"_learned": Kind.VALUE}
+    state: ClassVar[State] = {"_learned": Value(False)}  # whether there was a task before
+    _learned: bool
 
     def __init__(self, *, alpha: float = 0.3, floor: float = 0.3):
         require(OPEN_SHARE, alpha=alpha)
@@ -54,9 +55,6 @@ class DASH(Intervention):
                 "remove it from algos"
             )
         self._layers: list[WeightLayer] = [m for m in host.net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-
-    def restart(self) -> None:
-        self._learned = False  # whether there was a task before
 
     def start_task(self, task) -> None:
         if self._learned:

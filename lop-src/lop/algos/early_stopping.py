@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
 from lop.utils.errors import UserError
 from lop.utils.ranges import require_choice
+from lop.utils.state import State, Value, Whole
 
 
 @intervention("early_stopping")
@@ -22,7 +22,9 @@ class EarlyStopping(Intervention):
     kept; the optimizer's state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
     """
 
-    state: ClassVar[State] = {"_score": Kind.VALUE, "_best": Kind.TENSORS}
+    state: ClassVar[State] = {"_score": Value(None), "_best": Whole({})}
+    _score: float | None
+    _best: dict[str, Tensor]
 
     def __init__(self, *, metric: Literal["accuracy", "loss"] = "accuracy"):
         require_choice(("accuracy", "loss"), metric=metric)
@@ -32,10 +34,6 @@ class EarlyStopping(Intervention):
         super().attach(host)
         if host.loss == "mse" and self.metric == "accuracy":
             raise UserError("must be loss for a regression benchmark, got 'accuracy'", option="metric")
-
-    def restart(self) -> None:
-        self._score: float | None = None
-        self._best: dict[str, Tensor] = {}
 
     def start_task(self, task) -> None:
         self.restart()

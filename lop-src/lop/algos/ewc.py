@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import half_squares
-from lop.algos.state import Kind, State
 from lop.metrics.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, require
+from lop.utils.state import NOTHING, PARAMETERS, PerEntry, State
 
 Labels = Tensor | Any
 """What a loss needs beside the outputs, a row per example: a tensor, or a NamedTuple of tensors."""
@@ -69,51 +69,42 @@ class EWC(Intervention):
     that Kumar et al. (2023) compare with.
     """
 
-    state: ClassVar[State] = {"_anchor": Kind.TENSORS, "_fisher": Kind.TENSORS}
+    state: ClassVar[State] = {"_anchor": PerEntry(NOTHING), "_fisher": PerEntry(NOTHING)}
+    _anchor: dict[str, Tensor]
+    _fisher: dict[str, Tensor]
 
     def __init__(self, *, weight: float = 1.0, fisher: bool = True, samples: int = 512):
         require(AMOUNT, weight=weight)
         require(COUNT, samples=samples)
         self.weight, self.fisher, self.samples = weight, fisher, samples
 
-    def attach(self, host: Host) -> None:
-        super().attach(host)
-        self._parameters = {name: p for name, p in host.net.named_parameters() if p.requires_grad}
-
-    def restart(self) -> None:
-        self._anchor: dict[str, Tensor] = {}
-        self._fisher: dict[str, Tensor] = {}
-
     def penalty(self) -> Tensor | None:
         if not self._anchor:
             return None
-        fisher = [self._fisher[name] for name in self._parameters] if self._fisher else None
-        anchors = [self._anchor[name] for name in self._parameters]
-        return self.weight * half_squares(tuple(self._parameters.values()), anchors, fisher)
+        fisher = [self._fisher[name] for name in self.parameters] if self._fisher else None
+        anchors = [self._anchor[name] for name in self.parameters]
+        return self.weight * half_squares(tuple(self.parameters.values()), anchors, fisher)
 
     def end_task(self, task) -> None:
         if self.fisher:
             self._fisher = fisher_diagonal(self.host, *self.host.labelled_batch(self.samples))
-        self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._anchor = {name: p.detach().clone() for name, p in self.parameters.items()}
 
 
 @intervention("l2_init_ewc")
 class L2InitEWC(EWC):
     """L2 Init and EWC together: 0.5 * l2_weight * sum (p - p0)^2 + EWC's penalty (Kumar et al. 2023)."""
 
-    state: ClassVar[State] = {**EWC.state, "_initial": Kind.TENSORS}
+    state: ClassVar[State] = {**EWC.state, "_initial": PerEntry(PARAMETERS)}
+    _initial: dict[str, Tensor]
 
     def __init__(self, *, l2_weight: float = 1e-3, weight: float = 1.0, fisher: bool = True, samples: int = 512):
         require(AMOUNT, l2_weight=l2_weight)
         super().__init__(weight=weight, fisher=fisher, samples=samples)
         self.l2_weight = l2_weight
 
-    def restart(self) -> None:
-        super().restart()
-        self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
-
     def penalty(self) -> Tensor:
-        initial = [self._initial[name] for name in self._parameters]
-        towards_initial = self.l2_weight * half_squares(list(self._parameters.values()), initial)
+        initial = [self._initial[name] for name in self.parameters]
+        towards_initial = self.l2_weight * half_squares(list(self.parameters.values()), initial)
         towards_last = super().penalty()
         return towards_initial if towards_last is None else towards_initial + towards_last

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lop.algos.base import Host, Intervention, intervention
+from lop.algos.base import Intervention, intervention
 from lop.algos.distance import half_squares
-from lop.algos.state import Kind, State
 from lop.metrics.probing import probing
 from lop.nets import HiddenLayer
 from lop.utils.ranges import AMOUNT, COUNT, STEP_SIZE, require
+from lop.utils.state import State, Whole
 
 
 def effective_rank(features: Tensor) -> Tensor:
@@ -42,7 +42,8 @@ class L2ER(Intervention):
     Cost: every `er_batch` steps one pass over their examples, there and back, with an SVD per layer.
     """
 
-    state: ClassVar[State] = {"_examples": Kind.TENSORS}
+    state: ClassVar[State] = {"_examples": Whole([])}  # of the batches since the last step up
+    _examples: list[Tensor]
 
     def __init__(self, *, weight: float = 1e-3, er_lr: float = 1e-3, er_batch: int = 5):
         require(AMOUNT, weight=weight)
@@ -50,15 +51,8 @@ class L2ER(Intervention):
         require(COUNT, er_batch=er_batch)
         self.weight, self.er_lr, self.er_batch = weight, er_lr, er_batch
 
-    def attach(self, host: Host) -> None:
-        super().attach(host)
-        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
-
-    def restart(self) -> None:
-        self._examples: list[Tensor] = []  # of the batches since the last step up
-
     def penalty(self) -> Tensor:
-        return self.weight * half_squares(self._parameters)
+        return self.weight * half_squares(list(self.parameters.values()))
 
     def before_step(self, x: Tensor) -> None:
         self._examples.append(x)
@@ -69,6 +63,7 @@ class L2ER(Intervention):
             self._examples = []
 
     def _step_up(self, x: Tensor) -> None:
+        parameters = list(self.parameters.values())
         with probing(self.host.net, self.host.optimizer), torch.enable_grad():
             with features_with_graph(self.host.hidden_layers) as features:
                 self.host.net(x)
@@ -76,9 +71,9 @@ class L2ER(Intervention):
             ranks = [effective_rank(f) for f in maps if f.isfinite().all() and f.any()]  # others have none
             if not ranks:
                 return
-            gradients = torch.autograd.grad(torch.stack(ranks).mean(), self._parameters, allow_unused=True)
+            gradients = torch.autograd.grad(torch.stack(ranks).mean(), parameters, allow_unused=True)
         with torch.no_grad():
-            for p, gradient in zip(self._parameters, gradients, strict=True):
+            for p, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     p.add_(gradient, alpha=self.er_lr)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.sdp import spectral_modules
-from lop.algos.state import Kind, State
 from lop.utils.ranges import COUNT, require, require_choice
+from lop.utils.state import State, Value, Whole
 
 SMALLEST = 1e-30  # a norm below it has no direction to be scaled along
 
@@ -34,7 +34,8 @@ class NaP(Intervention):
     Cost: two passes over the parameters each time.
     """
 
-    state: ClassVar[State] = {"steps": Kind.VALUE, "_norms": Kind.TENSORS}
+    state: ClassVar[State] = {"steps": Value(0), "_norms": Whole()}
+    steps: int
 
     def __init__(self, *, interval: int = 1, norm_parameters: Literal["joint", "free"] = "joint"):
         require(COUNT, interval=interval)
@@ -59,7 +60,7 @@ class NaP(Intervention):
         self._number = len(groups)
 
     def restart(self) -> None:
-        self.steps = 0
+        super().restart()
         self._norms = self._now()
 
     @torch.no_grad()

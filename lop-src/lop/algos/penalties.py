@@ -15,8 +15,8 @@ from torch import Tensor
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import absolutes, half_squares, huber
 from lop.algos.randomness import fresh_net
-from lop.algos.state import Kind, State
 from lop.utils.ranges import AMOUNT, POSITIVE, require
+from lop.utils.state import PARAMETERS, Generator, PerEntry, State
 
 
 @intervention("l2")
@@ -27,12 +27,8 @@ class L2(Intervention):
         require(AMOUNT, weight=weight)
         self.weight = weight
 
-    def attach(self, host: Host) -> None:
-        super().attach(host)
-        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
-
     def penalty(self) -> Tensor:
-        return self.weight * half_squares(self._parameters)
+        return self.weight * half_squares(list(self.parameters.values()))
 
 
 class InitPenalty(Intervention):
@@ -42,7 +38,8 @@ class InitPenalty(Intervention):
     Kumar et al. (2023), "Maintaining plasticity in continual learning via regenerative regularization".
     """
 
-    state: ClassVar[State] = {"_initial": Kind.TENSORS, "_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"_initial": PerEntry(PARAMETERS), "_generator": Generator()}
+    _initial: dict[str, Tensor]
 
     def __init__(self, *, weight: float = 1e-3, resample: bool = False):
         require(AMOUNT, weight=weight)
@@ -50,14 +47,10 @@ class InitPenalty(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
         self._generator = host.make_generator(type(self).__name__)
 
-    def restart(self) -> None:
-        self._initial = [p.detach().clone() for p in self._parameters]
-
     def penalty(self) -> Tensor:
-        return self.weight * self.distance(self._parameters, self._initial)
+        return self.weight * self.distance(list(self.parameters.values()), list(self._initial.values()))
 
     def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
         """A scalar, differentiable in the parameters."""
@@ -67,8 +60,8 @@ class InitPenalty(Intervention):
     def after_step(self, features: Sequence[Tensor]) -> None:
         if self.resample:
             fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
-            for p, initial in zip(self._parameters, self._initial, strict=True):
-                initial.copy_(fresh[id(p)])
+            for name, p in self.parameters.items():
+                self._initial[name].copy_(fresh[id(p)])
 
 
 @intervention("l2_init")
@@ -113,4 +106,5 @@ class HybridInit(InitPenalty):
         return half_squares(parameters, initial)
 
     def penalty(self) -> Tensor:
-        return super().penalty() + self.l1_weight * absolutes(self._parameters, self._initial)
+        parameters, initial = list(self.parameters.values()), list(self._initial.values())
+        return super().penalty() + self.l1_weight * absolutes(parameters, initial)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
-from lop.algos.units import UnitReset, candidates, replace_units, resettable
+from lop.algos.units import UnitReset, candidates, replace_units
 from lop.nets import HiddenLayer
 from lop.nets.init import fresh_parameters
 from lop.utils.ranges import AMOUNT, COUNT, require, require_choice
+from lop.utils.state import NOTHING, Generator, PerEntry, State, Value
 
 
 def tau_dormant_units(features: Tensor, layer: HiddenLayer, threshold: float) -> Tensor:
@@ -35,7 +35,9 @@ class ReDo(Intervention):
     ones again. Sokar et al. (2023), "The dormant neuron phenomenon in deep reinforcement learning".
     """
 
-    state: ClassVar[State] = {"steps": Kind.VALUE, "_original": Kind.TENSORS, "_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"steps": Value(0), "_original": PerEntry(NOTHING), "_generator": Generator()}
+    steps: int
+    _original: dict[str, Tensor]
 
     needs_features = True
 
@@ -53,16 +55,19 @@ class ReDo(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._layers = resettable(host.hidden_layers)
         self._generator = host.make_generator("redo")
+        named = {p: name for name, p in host.net.named_parameters()}
+        # each layer's incoming parameters: their names in the layer, and in the net
+        self._incoming = [
+            {own: named[p] for own, p in layer.incoming.named_parameters()} for layer in self.units.layers
+        ]
 
     def restart(self) -> None:
-        self.steps = 0
-        self._original: list[dict[str, Tensor]] = []
+        super().restart()
         if self.weights == "original":
-            self._original = [
-                {name: p.detach().clone() for name, p in layer.incoming.named_parameters()} for _, layer in self._layers
-            ]
+            names = [name for incoming in self._incoming for name in incoming.values()]
+            parameters = dict(self.host.net.named_parameters())
+            self._original = {name: parameters[name].detach().clone() for name in names}
 
     @torch.no_grad()
     def after_step(self, features: Sequence[Tensor]) -> None:
@@ -70,10 +75,10 @@ class ReDo(Intervention):
         if self.steps % self.period:
             return
         resets = []
-        for i, (position, layer) in enumerate(self._layers):
-            units, chosen = candidates(tau_dormant_units(features[position], layer, self.threshold))
+        for layer, names in zip(self.units.layers, self._incoming, strict=True):
+            units, chosen = candidates(tau_dormant_units(self.units.features(layer, features), layer, self.threshold))
             if self.weights == "original":
-                incoming = {name: p.index_select(0, units) for name, p in self._original[i].items()}
+                incoming = {own: self._original[name].index_select(0, units) for own, name in names.items()}
             else:
                 incoming = fresh_parameters(layer.incoming, self._generator, units=len(units))
             resets.append(UnitReset(layer, units, incoming, chosen))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.gradient_score import gradient_scores
-from lop.algos.state import Kind, State
-from lop.algos.units import UnitReset, candidates, replace_units, resettable
+from lop.algos.units import UnitReset, candidates, replace_units
 from lop.nets.init import fresh_parameters
 from lop.utils.ranges import AMOUNT, COUNT, require
+from lop.utils.state import Generator, State, Value
 
 
 @intervention("regrama")
@@ -30,7 +30,8 @@ class ReGraMa(Intervention):
     Cost: every `period` steps a copy of the gradients and one pass over them; else nothing.
     """
 
-    state: ClassVar[State] = {"steps": Kind.VALUE, "_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"steps": Value(0), "_generator": Generator()}
+    steps: int
 
     def __init__(self, *, threshold: float = 0.01, period: int = 1000, keep_outgoing: bool = False):
         require(AMOUNT, threshold=threshold)
@@ -39,11 +40,7 @@ class ReGraMa(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._layers = [layer for _, layer in resettable(host.hidden_layers)]
         self._generator = host.make_generator("regrama")
-
-    def restart(self) -> None:
-        self.steps = 0
 
     @property
     def needs_gradients(self) -> bool:
@@ -52,7 +49,7 @@ class ReGraMa(Intervention):
     @torch.no_grad()
     def on_gradients(self, gradients: Mapping[Tensor, Tensor]) -> None:
         resets = []
-        for layer in self._layers:
+        for layer in self.units.layers:
             gradient = gradients.get(layer.incoming.weight)
             if gradient is None:
                 continue

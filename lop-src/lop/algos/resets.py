@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
 from lop.nets.init import initialise_
+from lop.utils.state import Generator, State
 
 
 class _BoundaryReset(Intervention):
-    state: ClassVar[State] = {"_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"_generator": Generator()}
 
     def attach(self, host: Host) -> None:
         super().attach(host)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
 from lop.nets import Net
 from lop.nets.layer_io import WeightLayer
 from lop.utils.ranges import COUNT, SHARE, require
+from lop.utils.state import State, Value
 
 Exponent = float | Callable[[Tensor, Tensor], Tensor]  # gamma, or (left, right singular vectors) -> one per value
 FLOOR = 1e-4  # singular values are clamped here, so that a null direction cannot blow up
@@ -50,7 +50,8 @@ class SpectralIntervention(Intervention):
     which describe the weights before the change. `last_condition_numbers` holds those before the last action.
     """
 
-    state: ClassVar[State] = {"steps": Kind.VALUE}
+    state: ClassVar[State] = {"steps": Value(0)}
+    steps: int
 
     def __init__(self, *, interval: int | None = None, fade: float = 0.5):
         require(COUNT, interval=interval)
@@ -62,7 +63,7 @@ class SpectralIntervention(Intervention):
         self._modules = spectral_modules(host.net)
 
     def restart(self) -> None:
-        self.steps = 0
+        super().restart()
         self.last_condition_numbers: list[Tensor] = []
 
     def after_step(self, features) -> None:

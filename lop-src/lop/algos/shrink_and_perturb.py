@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import fresh_net
-from lop.algos.state import Kind, State
 from lop.utils.ranges import AMOUNT, SHARE, require, require_choice
+from lop.utils.state import Generator, State
 
 
 @intervention("shrink_and_perturb")
@@ -23,7 +23,7 @@ class ShrinkAndPerturb(Intervention):
     every: "step", after each update, or "task", at each task's end. `scale` belongs to "init", `noise_std` to "noise".
     """
 
-    state: ClassVar[State] = {"_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"_generator": Generator()}
 
     def __init__(
         self,
@@ -42,7 +42,6 @@ class ShrinkAndPerturb(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
         self._generator = host.make_generator("shrink_and_perturb")
 
     def after_step(self, features: Sequence[Tensor]) -> None:
@@ -61,7 +60,7 @@ class ShrinkAndPerturb(Intervention):
             parameters: list[Tensor] = [p for p, _ in pairs]
             noise, scale = [fresh for _, fresh in pairs], self.scale
         else:
-            parameters, scale = self._parameters, self.noise_std
+            parameters, scale = list(self.parameters.values()), self.noise_std
             noise = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]
         torch._foreach_mul_(parameters, 1 - self.shrink)
         torch._foreach_add_(parameters, noise, alpha=scale)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lop.algos.state import Kind, State
+from lop.algos.layout import UnitLayout
+from lop.utils.state import UNITS, PerUnit, State, renew_units, start_state
 
 
 class AdaptiveThreshold:
@@ -20,16 +21,22 @@ class AdaptiveThreshold:
     taken: the threshold becomes that quantile if this is smaller, else twice itself, within [min_time, max_time]; the
     gaps are then collected anew. A unit without gaps has quantile 1. The first threshold is max_time.
 
-    units: how many. A unit ends at most one gap per step, so that the gaps of a period are a table and no histogram.
+    A unit ends at most one gap per step, so that the gaps of a period are a table and no histogram.
     """
 
-    state: ClassVar[State] = {"age": Kind.TENSORS, "gaps": Kind.TENSORS, "threshold": Kind.TENSORS}
+    state: ClassVar[State] = {
+        "age": PerUnit(0, dtype=torch.int64),
+        "gaps": PerUnit(0, (UNITS, "refresh"), dtype=torch.int32),  # 0: none ended in that step
+        "threshold": PerUnit("max_time", dtype=torch.int64),
+    }
+    age: Tensor
+    gaps: Tensor
+    threshold: Tensor
 
-    def __init__(self, units: int, device: torch.device, *, eta: float, min_time: int, max_time: int, refresh: int):
+    def __init__(self, units: UnitLayout, *, eta: float, min_time: int, max_time: int, refresh: int):
+        self.units = units
         self.eta, self.min_time, self.max_time, self.refresh = eta, min_time, max_time, refresh
-        self.age = torch.zeros(units, dtype=torch.int64, device=device)
-        self.gaps = torch.zeros(units, refresh, dtype=torch.int32, device=device)  # 0: none ended in that step
-        self.threshold = torch.full((units,), max_time, dtype=torch.int64, device=device)
+        start_state(self)
 
     def overdue(self, fired: Tensor, batch: int, step: int) -> Tensor:
         """bool (units,), after step number `step` (from 1) with `batch` examples. fired: bool (units,)."""
@@ -53,12 +60,6 @@ class AdaptiveThreshold:
         place = (self.refresh - counts + enough - 1).clamp(max=self.refresh - 1)
         return self.gaps.sort(1).values.gather(1, place.unsqueeze(1)).squeeze(1).long().clamp(min=1)
 
-    def restart(self, units: Tensor) -> None:
-        """Units that begin anew: nothing is known of them. units: bool (units,)."""
-        self.age.masked_fill_(units, 0)
-        self.gaps.masked_fill_(units.unsqueeze(1), 0)
-        self.threshold.masked_fill_(units, self.max_time)
-
     def was_reset(self, units: Tensor) -> None:
         """The authors' reset leaves a unit its threshold and its gaps, the one that has just ended among them."""
 
@@ -71,13 +72,18 @@ class LifetimeThreshold:
     count as `max_time`. A unit is overdue when it has been silent for more steps than its threshold.
     """
 
-    state: ClassVar[State] = {"age": Kind.TENSORS, "histogram": Kind.TENSORS, "threshold": Kind.TENSORS}
+    state: ClassVar[State] = {
+        "age": PerUnit(0, dtype=torch.int64),  # steps since the last firing
+        "histogram": PerUnit(0.0, (UNITS, "max_time"), dtype=torch.float32),  # column j: inter-firing time j + 1
+        "threshold": PerUnit("max_time", dtype=torch.int64),
+    }
+    age: Tensor
+    histogram: Tensor
+    threshold: Tensor
 
-    def __init__(self, units: int, device: torch.device, *, eta: float, max_time: int, refresh: int):
-        self.eta, self.max_time, self.refresh = eta, max_time, refresh
-        self.age = torch.zeros(units, dtype=torch.int64, device=device)  # steps since the last firing
-        self.histogram = torch.zeros(units, max_time, device=device)  # column j: inter-firing time j + 1
-        self.threshold = torch.full((units,), max_time, dtype=torch.int64, device=device)
+    def __init__(self, units: UnitLayout, *, eta: float, max_time: int, refresh: int):
+        self.units, self.eta, self.max_time, self.refresh = units, eta, max_time, refresh
+        start_state(self)
 
     def overdue(self, fired: Tensor, batch: int, step: int) -> Tensor:
         """As in AdaptiveThreshold; `batch` does not matter."""
@@ -95,10 +101,7 @@ class LifetimeThreshold:
         quantile = (counts < (1 - self.eta) * seen).sum(1) + 1
         return quantile.masked_fill(seen.squeeze(1) < math.ceil(1 / self.eta), self.max_time)
 
-    def restart(self, units: Tensor) -> None:
-        """Units that begin anew: nothing is known of them. units: bool (units,)."""
-        self.age.masked_fill_(units, 0)
-        self.threshold.masked_fill_(units, self.max_time)
-        self.histogram.masked_fill_(units.unsqueeze(1), 0.0)
-
-    was_reset = restart
+    def was_reset(self, units: Tensor) -> None:
+        """Nothing is known of units that begin anew. units: bool (units,)."""
+        for layer in self.units.layers:
+            renew_units(self, layer, self.units.along(units, -1, UNITS, layer))

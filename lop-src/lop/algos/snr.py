@@ -11,12 +11,11 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.silence import AdaptiveThreshold, LifetimeThreshold
-from lop.algos.state import Kind, State
-from lop.algos.units import UnitReset, candidates, replace_units, resettable
-from lop.nets import HiddenLayer
+from lop.algos.units import UnitReset, candidates, replace_units
 from lop.nets.init import fresh_parameters
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, OPEN_SHARE, require, require_choice
+from lop.utils.state import UNITS, Generator, Part, State, Value
 
 
 @intervention("snr")
@@ -35,7 +34,8 @@ class SNR(Intervention):
         500, refresh None: 100; min_time does not matter.
     """
 
-    state: ClassVar[State] = {"steps": Kind.VALUE, "_silence": Kind.NESTED, "_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"steps": Value(0), "_silence": Part(), "_generator": Generator()}
+    steps: int
 
     needs_features = True
 
@@ -66,29 +66,20 @@ class SNR(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._layers = resettable(host.hidden_layers)
-        self._units = [layer.units for _, layer in self._layers]
+        self._silence = self._new_silence(self.units)
         self._generator = host.make_generator("snr")
-
-    def restart(self) -> None:
-        self.steps = 0
-        self._silence = self._new_silence(sum(self._units), self.host.device)
-
-    def on_units_replaced(self, layer: HiddenLayer, mask: Tensor) -> None:
-        masks = [mask if mine is layer else torch.zeros_like(mask[:1]).expand(mine.units) for _, mine in self._layers]
-        if masks:
-            self._silence.restart(torch.cat(masks))
 
     @torch.no_grad()
     def after_step(self, features: Sequence[Tensor]) -> None:
-        if not self._layers:
+        if not self.units.layers:
             return
         self.steps += 1
-        fired = torch.cat([_fired(features[position], layer.expansion) for position, layer in self._layers])
-        overdue = self._silence.overdue(fired, len(features[self._layers[0][0]]), self.steps)
+        read = {layer: self.units.features(layer, features) for layer in self.units.layers}
+        fired = self.units.joined({layer: _fired(x, layer.expansion) for layer, x in read.items()})
+        overdue = self._silence.overdue(fired, len(read[self.units.layers[0]]), self.steps)
         resets = []
-        for (_, layer), mask in zip(self._layers, overdue.split(self._units), strict=True):
-            units, chosen = candidates(mask)
+        for layer in self.units.layers:
+            units, chosen = candidates(self.units.along(overdue, -1, UNITS, layer))
             if len(units):
                 incoming = fresh_parameters(layer.incoming, self._generator, units=len(units))
                 resets.append(UnitReset(layer, units, incoming, chosen))

@@ -11,8 +11,8 @@ from torch import Tensor
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.parseval import norm_scales
 from lop.algos.sdp import spectral_modules
-from lop.algos.state import Kind, State
 from lop.utils.ranges import AMOUNT, COUNT, POSITIVE, require
+from lop.utils.state import Generator, State, Whole
 
 START_ITERATIONS = 20  # from a random vector; later ones go on from the last
 SMALLEST = 1e-30  # of a square below which its root counts as constant
@@ -33,7 +33,8 @@ class SpectralRegularisation(Intervention):
     Cost: four products of each matrix with a vector per step and one gradient that is an outer product.
     """
 
-    state: ClassVar[State] = {"_vectors": Kind.TENSORS, "_generator": Kind.GENERATOR}
+    state: ClassVar[State] = {"_vectors": Whole([]), "_generator": Generator()}
+    _vectors: list[Tensor]
 
     def __init__(self, *, weight: float = 1e-3, exponent: float = 2.0, target: float = 1.0, power_iterations: int = 1):
         require(AMOUNT, weight=weight)
@@ -51,6 +52,7 @@ class SpectralRegularisation(Intervention):
         self._generator = host.make_generator("spectral_reg")
 
     def restart(self) -> None:
+        super().restart()
         self._vectors = [self._random_vector(weight) for weight in self._weights]
         self._iterate(START_ITERATIONS)
 

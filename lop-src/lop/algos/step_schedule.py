@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.state import Kind, State
 from lop.utils.errors import UserError, shown
 from lop.utils.ranges import POSITIVE, require
+from lop.utils.state import State, Value
 
 
 @intervention("step_schedule")
@@ -18,7 +18,7 @@ class StepSchedule(Intervention):
     Every parameter group's lr. Incremental CIFAR-100 of Dohare et al. (2024): x 0.2 at epochs 60, 120 and 160.
     """
 
-    state: ClassVar[State] = {"_base": Kind.VALUE}
+    state: ClassVar[State] = {"_base": Value()}
 
     def __init__(self, *, milestones: Sequence[int] = (60, 120, 160), factor: float = 0.2):
         self.milestones, self.factor = list(milestones), factor

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.randomness import fresh_net
-from lop.algos.state import Kind, State
 from lop.nets.init import fresh_parameters
 from lop.utils.ranges import AMOUNT, COUNT, DECAY, require, require_choice
+from lop.utils.state import NOTHING, Generator, PerEntry, State, Value, Whole
 
 
 @intervention("swr")
@@ -35,12 +35,15 @@ class SWR(Intervention):
     """
 
     state: ClassVar[State] = {
-        "steps": Kind.VALUE,
-        "_average": Kind.TENSORS,
-        "_moments": Kind.TENSORS,
-        "_generator": Kind.GENERATOR,
-        "_chances": Kind.GENERATOR,
+        "steps": Value(0),
+        "_average": PerEntry(NOTHING),
+        "_moments": Whole([]),
+        "_generator": Generator(),
+        "_chances": Generator(),
     }
+    steps: int
+    _average: dict[str, Tensor]
+    _moments: list[list[Tensor]]
 
     def __init__(
         self,
@@ -64,16 +67,15 @@ class SWR(Intervention):
 
     def attach(self, host: Host) -> None:
         super().attach(host)
-        self._parameters: list[Tensor] = [p for p in host.net.parameters() if p.requires_grad]
         self._generator = host.make_generator("swr")
         self._chances = host.make_generator("swr", "chances", device="cpu")
 
     def restart(self) -> None:
-        self.steps = 0
-        self._average = [torch.zeros_like(p) for p in self._parameters] if self.decay else []
-        self._moments: list[list[Tensor]] = []
+        super().restart()
+        if self.decay:
+            self._average = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         if self.reinit == "normal":
-            self._moments = [[p.detach().mean(), p.detach().std(correction=0)] for p in self._parameters]
+            self._moments = [[p.detach().mean(), p.detach().std(correction=0)] for p in self.parameters.values()]
 
     @property
     def _due(self) -> bool:
@@ -85,22 +87,25 @@ class SWR(Intervention):
 
     @torch.no_grad()
     def on_gradients(self, gradients: Mapping[Tensor, Tensor]) -> None:
-        self._observe([(p * gradients[p]).abs() if p in gradients else torch.zeros_like(p) for p in self._parameters])
+        self._observe(
+            [(p * gradients[p]).abs() if p in gradients else torch.zeros_like(p) for p in self.parameters.values()]
+        )
 
     @torch.no_grad()
     def after_step(self, features: Sequence[Tensor]) -> None:
         if self.utility == "magnitude" and (self._due or self.decay):
-            self._observe([p.abs() for p in self._parameters])
+            self._observe([p.abs() for p in self.parameters.values()])
         self.steps += 1
 
     def _observe(self, utilities: list[Tensor]) -> None:
         """What the weights are of use for in this step: taken in, and acted upon when it is time."""
         if self.decay:
-            torch._foreach_lerp_(self._average, utilities, 1 - self.decay)
-            utilities = self._average
+            averages = list(self._average.values())
+            torch._foreach_lerp_(averages, utilities, 1 - self.decay)
+            utilities = averages
         if self._due:
             self._reinitialise([self._least_useful(utility) for utility in utilities])
-            for average in self._average:
+            for average in self._average.values():
                 average.zero_()
 
     def _least_useful(self, utility: Tensor) -> Tensor:
@@ -114,7 +119,7 @@ class SWR(Intervention):
         return chosen.index_fill_(0, lowest, True).view_as(utility)
 
     def _reinitialise(self, masks: list[Tensor]) -> None:
-        for p, mask, fresh in zip(self._parameters, masks, self._drawn(), strict=True):
+        for p, mask, fresh in zip(self.parameters.values(), masks, self._drawn(), strict=True):
             p.copy_(torch.where(mask, fresh, p))
             if self.reset_optimizer:
                 self.host.optimizer.reset_entries(p, mask)
@@ -124,11 +129,11 @@ class SWR(Intervention):
         if self.reinit == "normal":
             return [
                 mean + std * torch.empty_like(p).normal_(generator=self._generator)
-                for p, (mean, std) in zip(self._parameters, self._moments, strict=True)
+                for p, (mean, std) in zip(self.parameters.values(), self._moments, strict=True)
             ]
         pairs = fresh_net(self.host.net, self._generator) if self.reinit == "initial" else self._means()
         values = {id(p): value for p, value in pairs}
-        return [values[id(p)] for p in self._parameters]
+        return [values[id(p)] for p in self.parameters.values()]
 
     def _means(self) -> list[tuple[Tensor, Tensor]]:
         """Every parameter with the mean of its initial distribution: layers are drawn around 0, norms are not drawn."""

@@ -29,10 +29,12 @@ class UnitReset:
     means: Tensor | None = None
     zero_outgoing: bool = True
 
-
-def resettable(layers: Sequence[HiddenLayer]) -> list[tuple[int, HiddenLayer]]:
-    """Position and layer of those whose units may be reset: all readers of their features are known."""
-    return [(i, layer) for i, layer in enumerate(layers) if layer.outgoing]
+    def mask(self) -> Tensor:
+        """bool (units,): those of the layer that are really reset."""
+        mask = torch.zeros(self.layer.units, dtype=torch.bool, device=self.units.device)
+        if self.chosen is None:
+            return mask.index_fill_(0, self.units, True)
+        return mask.index_copy_(0, self.units, self.chosen)
 
 
 def candidates(mask: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -66,7 +68,7 @@ def replace_units(by: Intervention, resets: Sequence[UnitReset]) -> None:
     """`reset_units` by an intervention: the others hear of it."""
     reset_units(by.host.optimizer, resets)
     for reset in resets:
-        by.host.units_replaced(reset.layer, _unit_mask(reset), by)
+        by.host.units_replaced(reset.layer, reset.mask(), by)
 
 
 def _hand_over_means(reset: UnitReset, means: Tensor) -> None:
@@ -79,7 +81,7 @@ def _hand_over_means(reset: UnitReset, means: Tensor) -> None:
 
 
 def _renew_incoming(optimizer, reset: UnitReset) -> None:
-    layer, unit_mask = reset.layer, _unit_mask(reset)
+    layer, unit_mask = reset.layer, reset.mask()
     for name, values in reset.incoming.items():
         param = getattr(layer.incoming, name)
         _write(param, reset, values)
@@ -95,7 +97,7 @@ def _renew_incoming(optimizer, reset: UnitReset) -> None:
 
 
 def _zero_outgoing(optimizer, reset: UnitReset) -> None:
-    layer, unit_mask = reset.layer, _unit_mask(reset)
+    layer, unit_mask = reset.layer, reset.mask()
     for module in layer.outgoing:
         weight = layer.outgoing_weight(module)
         if reset.chosen is None:
@@ -111,10 +113,3 @@ def _write(tensor: Tensor, reset: UnitReset, values: Tensor) -> None:
         chosen = reset.chosen.view(-1, *[1] * (values.dim() - 1))
         values = torch.where(chosen, values, tensor.index_select(0, reset.units))
     tensor.index_copy_(0, reset.units, values)
-
-
-def _unit_mask(reset: UnitReset) -> Tensor:
-    mask = torch.zeros(reset.layer.units, dtype=torch.bool, device=reset.units.device)
-    if reset.chosen is None:
-        return mask.index_fill_(0, reset.units, True)
-    return mask.index_copy_(0, reset.units, reset.chosen)

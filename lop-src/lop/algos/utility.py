@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lop.algos.state import Kind, State
+from lop.algos.layout import UnitLayout
 from lop.nets import HiddenLayer
 from lop.nets.layer_io import WeightLayer
+from lop.utils.state import FEATURES, PerUnit, State, start_state
 
 UtilityType = Literal[
     "weight",
@@ -48,8 +49,8 @@ BLOCK = 2**18  # elements of a weight that are summed at once on the CPU: they s
 class UnitStatistics:
     """Running averages of all layers' units in flat tensors: a step costs a few operations for all layers together.
 
-    `running` (3, features) holds averages that start at 0 and decay by `decay` per step: of the activation, of the
-    utility y, and of 1, which is 1 - decay^age, the bias correction of the other two. With CReLU a unit has two
+    `running` (3, features) holds averages that start at 0 and decay by `decay` per step: of the activation, of 1, which
+    is 1 - decay^age, the bias correction of the other two, and of the utility y. With CReLU a unit has two
     features, and its utility is the mean of theirs. y, of this step's features as their readers see them
     (that is, pooled) and the weights after its update:
 
@@ -60,26 +61,20 @@ class UnitStatistics:
     continual learning", Nature 632.
     """
 
-    state: ClassVar[State] = {"running": Kind.TENSORS}
+    state: ClassVar[State] = {"running": PerUnit(0.0, (3, FEATURES))}
+    running: Tensor
 
-    def __init__(self, layers: Sequence[tuple[int, HiddenLayer]], util_type: UtilityType, decay: float):
-        """layers: position among the net's hidden layers, and the layer."""
-        self.decay, self._factors = decay, FACTORS[util_type]
-        self._positions, self._layers = [position for position, _ in layers], [layer for _, layer in layers]
-        dense = [i for i, layer in enumerate(self._layers) if isinstance(layer.incoming, nn.Linear)]
-        maps = [[i] for i in range(len(layers)) if i not in dense]
-        self._parts: list[slice] = [slice(0)] * len(layers)
-        self._groups: list[tuple[list[int], slice]] = []  # layers whose features are handled as one, their slice
-        end = 0
-        for members in [*maps, dense] if dense else maps:
-            start = end
-            for i in members:
-                self._parts[i] = slice(end, end := end + self._layers[i].expansion * self._layers[i].units)
-            self._groups.append((members, slice(start, end)))
-        weight = self._layers[0].incoming.weight
-        self.running = weight.new_zeros(3, end)
-        self._sample = weight.new_ones(3, end)
-        self._magnitudes = WeightMagnitudes(self._layers, self._parts, self._factors, end)
+    def __init__(self, units: UnitLayout, util_type: UtilityType, decay: float):
+        self.units, self.decay, self._factors = units, decay, FACTORS[util_type]
+        parts = [units.part(FEATURES, layer) for layer in units.layers]
+        groups = [[layer] for layer in units.maps] + ([units.dense] if units.dense else [])
+        of = dict(zip(units.layers, parts, strict=True))
+        # layers whose features are handled as one, and where these are
+        self._groups = [(layers, slice(of[layers[0]].start, of[layers[-1]].stop)) for layers in groups]
+        weight = units.layers[0].incoming.weight
+        self._sample = weight.new_ones(3, units.size(FEATURES))
+        self._magnitudes = WeightMagnitudes(units.layers, parts, self._factors, units.size(FEATURES))
+        start_state(self)
 
     @torch.no_grad()
     def update(self, features: Sequence[Tensor]) -> None:
@@ -104,31 +99,24 @@ class UnitStatistics:
         utility.lerp_(y, 1 - self.decay)
 
     def _blocks(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, slice, list[int]]]:
-        for members, part in self._groups:
-            read = [self._layers[i].as_read(features[self._positions[i]]) for i in members]
+        for layers, part in self._groups:
+            read = [layer.as_read(self.units.features(layer, features)) for layer in layers]
             x = read[0] if len(read) == 1 else torch.cat(read, 1)
             yield x, part, [0, *range(2, x.dim())]
 
-    def utilities(self, i: int) -> Tensor:
-        """Bias-corrected utility of the units of layer i, (units,)."""
-        return (self._of(i)[2] / self._of(i)[1]).mean(0)
+    def utilities(self, layer: HiddenLayer) -> Tensor:
+        """Bias-corrected utility of a layer's units, (units,)."""
+        own = self._of(layer)
+        return (own[2] / own[1]).mean(0)
 
-    def mean_activations(self, i: int, units: Tensor) -> Tensor:
-        """Bias-corrected mean activation of some units of layer i, (expansion, k)."""
-        mean, correction, _ = self._of(i).index_select(2, units)
+    def mean_activations(self, layer: HiddenLayer, units: Tensor) -> Tensor:
+        """Bias-corrected mean activation of some units of a layer, (expansion, k)."""
+        mean, correction, _ = self._of(layer).index_select(2, units)
         return mean / correction
 
-    def restart(self, i: int, units: Tensor) -> None:
-        """Some units of layer i are new: age, utility and mean activation 0."""
-        self._of(i).index_fill_(2, units, 0.0)
-
-    def restart_where(self, i: int, mask: Tensor) -> None:
-        """As `restart`, for a bool mask over the units of layer i."""
-        self._of(i).masked_fill_(mask, 0.0)
-
-    def _of(self, i: int) -> Tensor:
+    def _of(self, layer: HiddenLayer) -> Tensor:
         """(3, expansion, units), a view."""
-        return self.running[:, self._parts[i]].view(3, self._layers[i].expansion, -1)
+        return self.units.along(self.running, -1, FEATURES, layer)
 
 
 class WeightMagnitudes:

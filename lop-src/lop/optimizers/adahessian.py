@@ -1,7 +1,7 @@
 """AdaHessian: Adam with the Hessian's diagonal in place of the squared gradient."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, pre
 from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
 from lop.optimizers.multi_tensor import Number, scale
 from lop.optimizers.registry import optimizer
+from lop.utils.state import Fade, PerEntry, State, Value
 
 
 @optimizer("adahessian")
@@ -23,8 +24,12 @@ class AdaHessian(CurvatureOptimizer):
     be divided by the step size. Yao et al. (2021), "ADAHESSIAN: An adaptive second order optimizer".
     """
 
-    moments = ("exp_avg", "exp_avg_sq")
-    entry_state = ("diagonal_sq",)
+    param_state: ClassVar[State] = {
+        "step": Value(),
+        "exp_avg": PerEntry(fade=Fade.SCALES),
+        "exp_avg_sq": PerEntry(fade=Fade.SCALES),
+        "diagonal_sq": PerEntry(),
+    }
 
     def __init__(
         self,

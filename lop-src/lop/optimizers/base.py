@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lop.optimizers.entry_age import EntryRule, has_young, rejuvenate, young_entries
+from lop.optimizers.entry_age import AGE_STATE, EntryRule, has_young, rejuvenate, young_entries
 from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.multi_tensor import Generators, clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
@@ -24,6 +24,7 @@ from lop.optimizers.saving import SavedOptimizer
 from lop.optimizers.signature import full_signature
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
+from lop.utils.state import Factor, State, fade_entries, per_member, renew_entries
 
 Closure = Callable[[], Tensor]
 E = TypeVar("E", bound=Evaluation)
@@ -58,11 +59,8 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
     protocol.
     """
 
-    moments: ClassVar[tuple[str, ...]] = ()
-    """Names of the per-entry running averages in `state[param]`: what `fade` scales, and a reset makes 0."""
-
-    entry_state: ClassVar[tuple[str, ...]] = ()
-    """Names of what else `state[param]` holds per entry: a reset makes it 0."""
+    param_state: ClassVar[State] = {}
+    """What `state[param]` holds, each with its kind: what `reset_entries`, `fade` and a stack of nets go by."""
 
     __signature__: ClassVar[inspect.Signature]
 
@@ -151,10 +149,14 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
     def _probe_generators(self) -> Generators:
         return self.generator if self.member_generators is None else self.member_generators
 
+    def declared(self, param: Tensor) -> State:
+        """All that `state[param]` may hold."""
+        return {**self.param_state, **AGE_STATE}
+
     @property
     def entry_names(self) -> tuple[str, ...]:
-        """Names of all that `state[param]` holds per entry."""
-        return (*self.moments, *self.entry_state)
+        """Names of what `state[param]` holds of each member of a stack its own."""
+        return per_member(self.param_state)
 
     def _trainable(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
@@ -283,19 +285,19 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
         state = self.state.get(param)
         if not state:
             return
-        group = self._group_of(param)
-        for name, start in self._entry_starts(param, state).items():
-            if isinstance(state.get(name), Tensor):
-                state[name].masked_fill_(mask, start)
+        group, declared = self._group_of(param), self.declared(param)
+        renew_entries(param, state, declared, mask, group)
+        if any(isinstance(kind, Factor) for kind in declared.values()):
+            self._renew_factors(param, mask.expand(param.shape))
         rule = self._entry_rule(group)
         if rule is not None:
             horizon = rule.horizon(*(group[name] for name in rule.options))
             rejuvenate(state, param, mask, horizon, self._old_after(horizon))
             self.young = True
 
-    def _entry_starts(self, param: Tensor, state: dict[str, Any]) -> dict[str, float | Tensor]:
-        """What a new entry's state is, by name."""
-        return dict.fromkeys((*self.moments, *self.entry_state), 0.0)
+    def _renew_factors(self, param: Tensor, mask: Tensor) -> None:
+        """The slices of a parameter all of whose entries are reset restart in its factors. mask: of its shape."""
+        raise NotImplementedError
 
     def _entry_rule(self, group: dict[str, Any]) -> EntryRule | None:
         """How the update of an entry depends on its age; None: not at all."""
@@ -326,7 +328,7 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
     @torch.no_grad()
     def fade(self, factor: float) -> None:
         """Scale all running moments by `factor` (after an intervention that changed the weights as a whole)."""
-        for state in self.state.values():
-            for name in self.moments:
-                if name in state:
-                    state[name].mul_(factor)
+        for param, held in [(param, held) for param, held in self.state.items() if held]:
+            fade_entries(held, self.declared(param), factor)
+            if not held:
+                del self.state[param]

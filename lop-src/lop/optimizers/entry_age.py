@@ -17,10 +17,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lop.utils.state import State, Value, Whole
+
 INDEX, AGES, LEFT = "young_index", "young_ages", "young_for"
 """State of a parameter with recently reset entries: their flat indices, int64 (k,), the steps each has made since,
 int64 (k,), and the number of the parameter's own steps after which none is recent. Without indices (where entries are
 many, or their number would have to be waited for) the ages are of all entries."""
+
+AGE_STATE: State = {INDEX: Whole(), AGES: Whole(), LEFT: Value()}
+"""Their kinds: of an optimizer's parameter."""
 
 DENSE = 8
 """Ages of all entries are kept when at least one in so many is recent: reading in order is so much cheaper."""

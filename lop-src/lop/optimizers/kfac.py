@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from lop.optimizers.kfac_layers import input_matrix, output_matrix, supported_la
 from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
 from lop.utils.ranges import require_choice
+from lop.utils.state import Factor, Fade, State, Value
 
 ADAPT_INTERVAL = 5
 ADAPT_FACTOR = 0.95**ADAPT_INTERVAL  # Martens & Grosse (2015), section 6.5: (19/20)^interval
@@ -63,6 +64,13 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
     """
 
     needs_model = True
+    param_state: ClassVar[State] = {  # of a layer's weight; the factors of changed weights are those of another net
+        "step": Value(),
+        "batches": Value(),
+        "damping": Value(),
+        "factors": Factor(Fade.RESTARTS),
+        "inverses": Factor(Fade.RESTARTS),
+    }
 
     def __init__(
         self,
@@ -189,25 +197,17 @@ class KFAC(ClosureOptimizer[LayerwisePass]):
             less, more = damping * ADAPT_FACTOR, damping / ADAPT_FACTOR
             damping.copy_(torch.where(ratio > 0.75, less, torch.where(ratio < 0.25, more, damping)))
 
-    @torch.no_grad()
-    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
+    def _renew_factors(self, param: Tensor, mask: Tensor) -> None:
         """A unit all of whose incoming weights are reset restarts in G, one all of whose outgoing weights are in A.
 
         There it becomes uncorrelated with the others and has their mean power: zeros would make its first steps
         1/sqrt(damping) times too large. The cached inverses are changed alike. There is no per-entry state.
         """
-        state = self.state.get(param)
-        if not state:
-            return
-        mask = mask.expand(param.shape)
+        state = self.state[param]
         forget_rows(state, "G", mask.flatten(1).all(1), self.damping_split)
         columns = mask.all(0).flatten()
         columns = torch.nn.functional.pad(columns, (0, len(state["factors"]["A"]) - len(columns)))
         forget_rows(state, "A", columns, self.damping_split)
-
-    def fade(self, factor: float) -> None:
-        """The statistics restart, whatever the factor: the factors of changed weights are those of another net."""
-        self.state.clear()
 
 
 def _is_trained(layer: WeightLayer) -> bool:

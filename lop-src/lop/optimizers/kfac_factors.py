@@ -71,7 +71,7 @@ class Direction(NamedTuple):
 
 
 def new_state(done: LayerPass, damping: float) -> dict[str, Any]:
-    """Factors are nested, so that nobody takes a square one for per-entry state of the weight."""
+    """Of a layer, as `KFAC.param_state` declares it."""
     inputs, outputs = done.rows
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     sizes = {"A": inputs.shape[1], "G": outputs.shape[1]}

@@ -1,7 +1,7 @@
 """Muon: hidden weights move along their momentum made orthogonal, everything else by Adam."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
 from lop.optimizers.torch_state import ADAM
 from lop.utils.ranges import DECAY, require, require_choice
+from lop.utils.state import Fade, PerEntry, State, Value
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: steep at 0, at the price of singular values that end between 0.7 and 1.2, not at 1."""
@@ -39,7 +40,12 @@ class Muon(ClosureOptimizer[Pass]):
     Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks".
     """
 
-    moments = ("momentum", "exp_avg", "exp_avg_sq")
+    param_state: ClassVar[State] = {
+        "step": Value(),
+        "momentum": PerEntry(fade=Fade.SCALES),
+        "exp_avg": PerEntry(fade=Fade.SCALES),
+        "exp_avg_sq": PerEntry(fade=Fade.SCALES),
+    }
     stackable = True
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
 from lop.optimizers.schedules import Schedule, Shape
 from lop.utils.errors import UserError
+from lop.utils.state import Fade, PerEntry, State, Value
 
 
 @optimizer("sassha")
@@ -32,7 +33,12 @@ class Sassha(CurvatureOptimizer):
     Shin et al. (2025), "SASSHA: Sharpness-aware adaptive second-order optimization with stable Hessian approximation".
     """
 
-    moments = ("exp_avg", "hessian")
+    param_state: ClassVar[State] = {
+        "step": Value(),
+        "correction": Value(),
+        "exp_avg": PerEntry(fade=Fade.SCALES),
+        "hessian": PerEntry(fade=Fade.SCALES),
+    }
     single_pass = False
 
     def __init__(

@@ -1,6 +1,5 @@
 """Saving, restoring and copying an optimizer: nothing that its next step depends on is lost or rounded."""
 
-import warnings
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lop.optimizers.entry_age import has_young
+from lop.utils.state import generator_state, restore_generator
 
 # What torch, its schedulers and a step keep on an optimizer instance; a copy builds its own.
 _NOT_COPIED = ("_kept_", "_opt_called", "_optimizer_", "_zero_grad_profile_name", "_warned_capturable")
@@ -34,11 +34,7 @@ class SavedOptimizer(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch, plus the number of steps and the state of the probe generator."""
-        generator = {"device": self.generator.device.type, "state": self.generator.get_state()}
-        return super().state_dict() | {
-            "steps": self.steps,
-            "generator": generator,
-        }
+        return super().state_dict() | {"steps": self.steps, "generator": generator_state(self.generator)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -48,15 +44,7 @@ class SavedOptimizer(Optimizer):
         """What torch's own loading leaves out or rounds."""
         self._restore_dtypes(state_dict)
         self.steps, self.young = state_dict["steps"], has_young(self.state.values())
-        saved = state_dict["generator"]
-        if saved["device"] == self.generator.device.type:
-            self.generator.set_state(saved["state"].cpu())
-        else:
-            warnings.warn(
-                f"optimizer state was saved on {saved['device']} and is loaded on {self.generator.device.type}: "
-                "the probes continue with other random numbers",
-                stacklevel=2,
-            )
+        restore_generator(self.generator, state_dict["generator"], "the generator of an optimizer's probes")
 
     def _restore_dtypes(self, state_dict: dict[str, Any]) -> None:
         """torch casts loaded state to the parameter's dtype; what was kept more precisely must stay so."""

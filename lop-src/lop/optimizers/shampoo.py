@@ -1,7 +1,7 @@
 """Shampoo: every dimension of a tensor has its own preconditioner."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from lop.optimizers.evaluation import Pass
 from lop.optimizers.kfac_factors import fill_rows
 from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
+from lop.utils.state import Factor, Fade, PerEntry, State, Value
 
 
 @optimizer("shampoo")
@@ -23,6 +24,13 @@ class Shampoo(ClosureOptimizer[Pass]):
     another optimizer's, which later implementations add. Weight decay is decoupled. The statistics are kept in
     float32 at least. Gupta et al. (2018), "Shampoo: Preconditioned stochastic tensor optimization".
     """
+
+    param_state: ClassVar[State] = {
+        "step": Value(),
+        "momentum": PerEntry(fade=Fade.SCALES),
+        "statistics": Factor(fade=Fade.SCALES),
+        "roots": Factor(),
+    }
 
     def __init__(
         self,
@@ -84,30 +92,18 @@ class Shampoo(ClosureOptimizer[Pass]):
         state["statistics"] = {str(i): param.new_zeros(s, dtype=dtype) for i, s in enumerate(shapes)}
         state["roots"] = {}
 
-    @torch.no_grad()
-    def reset_entries(self, param: Tensor, mask: Tensor) -> None:
-        """The momentum as for all; where a whole row of a dimension is reset (a unit), its statistics restart too.
+    def _renew_factors(self, param: Tensor, mask: Tensor) -> None:
+        """Where a whole row of a dimension is reset (a unit), its statistics restart.
 
         In the cached roots the row becomes that of an empty statistic, epsilon^(-1/(2k)) on the diagonal; the other
         rows are right again at the next refresh.
         """
-        state = self.state.get(param)
-        if not state:
-            return
-        state["momentum"].masked_fill_(mask, 0)
-        epsilon = self._group_of(param)["epsilon"]
-        mask = mask.expand(param.shape)
+        state, epsilon = self.state[param], self._group_of(param)["epsilon"]
         for i in range(param.ndim):
             rows = mask.movedim(i, 0).reshape(param.shape[i], -1).all(1)
             fill_rows(state["statistics"][str(i)], rows, 0.0)
             if state["roots"]:
                 fill_rows(state["roots"][str(i)], rows, epsilon ** (-1 / (2 * param.ndim)))
-
-    @torch.no_grad()
-    def fade(self, factor: float) -> None:
-        for state in self.state.values():
-            for value in (state["momentum"], *state["statistics"].values()):
-                value.mul_(factor)
 
 
 def update_statistic(statistic: Tensor, grad: Tensor, dim: int, decay: float) -> None:

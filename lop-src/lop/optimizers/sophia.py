@@ -1,7 +1,7 @@
 """Sophia: the momentum divided by the Hessian's diagonal, clipped entry by entry."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from lop.optimizers.evaluation import Pass
 from lop.optimizers.multi_tensor import Number, add_multiple, blocks, scale
 from lop.optimizers.registry import optimizer
 from lop.utils.errors import UserError
+from lop.utils.state import Fade, PerEntry, State, Value
 
 
 @optimizer("sophiah", "sophia")
@@ -26,7 +27,11 @@ class SophiaH(CurvatureOptimizer):
     0.04, weight_decay 0.1 and eps 1e-15. Liu et al. (2024), "Sophia: A scalable stochastic second-order optimizer".
     """
 
-    moments = ("exp_avg", "hessian")
+    param_state: ClassVar[State] = {
+        "step": Value(),
+        "exp_avg": PerEntry(fade=Fade.SCALES),
+        "hessian": PerEntry(fade=Fade.SCALES),
+    }
 
     def __init__(
         self,

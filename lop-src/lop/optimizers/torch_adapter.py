@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lop.optimizers.base import Closure, parameters_of
-from lop.optimizers.entry_age import EntryRule
+from lop.optimizers.entry_age import AGE_STATE, EntryRule
 from lop.optimizers.evaluation import Pass
 from lop.optimizers.options import check_values
 from lop.optimizers.saving import own_attributes
 from lop.optimizers.torch_state import TORCH_STATE, TorchState
 from lop.optimizers.wrapping import WrappingOptimizer
 from lop.utils.errors import UserError
+from lop.utils.state import MEAN, Fade, PerEntry, State, per_member
 
 # Classes whose fused kernel does the same arithmetic in one pass over the memory, on the CPU and the GPU.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
@@ -30,10 +31,9 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
     optimizer_class: e.g. `torch.optim.AdamW`. hyperparameters: its own, unchanged; Adam and AdamW use torch's fused
     kernel unless `fused` or `foreach` is given. shared: options of every optimizer. The wrapped optimizer is `base`.
 
-    What a new entry's state is, and how the age of an entry matters, is known of torch's classes (`torch_state.py`).
-    Of other libraries' (`pytorch_optimizer:<Class>`) it is a guess: state of the parameter's shape is taken for a
-    running average, which starts at 0 (or, of squares, at the mean of all entries); step counts, and state of other
-    shapes, stay as they are. So after `reset_entries` and `fade` these may not behave as their authors would have it.
+    What is held for a parameter, and how the age of an entry matters, is known of torch's classes (`torch_state.py`).
+    Other libraries' (`pytorch_optimizer:<Class>`) declare nothing: see `_guessed`. So after `reset_entries` and `fade`
+    these may not behave as their authors would have it.
     """
 
     def __init__(
@@ -106,9 +106,11 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
     def _in_memory_order_of(self, param: Tensor, grad: Tensor) -> Tensor:
         """The gradient in the parameter's memory layout, which the fused kernels take for granted. The state, too."""
         if not param.is_contiguous():
-            for name, value in self.state.get(param, {}).items():
-                if isinstance(value, Tensor) and value.shape == param.shape and value.stride() != param.stride():
-                    self.state[param][name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
+            held = self.state.get(param, {})
+            for name in self.entry_names:
+                value = held.get(name)
+                if isinstance(value, Tensor) and value.stride() != param.stride():
+                    held[name] = torch.empty_like(param, dtype=value.dtype).copy_(value)
         return grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
 
     @contextmanager
@@ -156,11 +158,9 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
     def _entry_rule(self, group: dict[str, Any]) -> EntryRule | None:
         return self._kind.rule(group) if self._kind else None
 
-    def _entry_starts(self, param: Tensor, state: dict[str, Any]) -> dict[str, float | Tensor]:
-        kind, group = self._kind or _guessed(param, state), self._group_of(param)
-        starts = {name: group[v] if isinstance(v, str) else v for name, v in kind.starts.items()}
-        present = [name for name in kind.moments if isinstance(state.get(name), Tensor)]
-        return {name: state[name].mean() if name in kind.typical else 0.0 for name in present} | starts
+    def declared(self, param: Tensor) -> State:
+        own = self._kind.declared if self._kind else _guessed(param, self.state.get(param, {}))
+        return {**own, **AGE_STATE}
 
     @property
     def stackable(self) -> bool:
@@ -168,19 +168,12 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
 
     @property
     def entry_names(self) -> tuple[str, ...]:
-        return (*self._kind.moments, *self._kind.starts) if self._kind else ()
+        return per_member(self._kind.declared) if self._kind else ()
 
     @property
     def _kind(self) -> TorchState | None:
         """None: of another library, which says nothing of its state."""
         return TORCH_STATE.get(type(self.base))
-
-    @torch.no_grad()
-    def fade(self, factor: float) -> None:
-        for param, state in self.state.items():
-            for name in (self._kind or _guessed(param, state)).moments:
-                if isinstance(state.get(name), Tensor):
-                    state[name].mul_(factor)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -196,15 +189,16 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
         vars(self.base).update(attributes)
 
 
-def _guessed(param: Tensor, state: dict[str, Any]) -> TorchState:
-    """For optimizers of other libraries, which declare nothing: what has the parameter's shape is taken for a moment.
+def _guessed(param: Tensor, held: dict[str, Any]) -> State:
+    """For optimizers of other libraries, which declare nothing: what has the parameter's shape is taken for a moment,
+    which starts at 0 and fades. The one place where shapes are compared, as there is nothing else to go by.
 
     A guess: it need not be an average, nor start at 0, and there may be state per entry of other shapes.
     How a step depends on their step counts is not known, so squares become typical ones: with 0 the first hundreds of
     steps of a new entry would be several times too large.
     """
-    like = [name for name, v in state.items() if isinstance(v, Tensor) and v.shape == param.shape and name != "step"]
-    return TorchState(tuple(like), typical=_SQUARES)
+    like = [name for name, v in held.items() if isinstance(v, Tensor) and v.shape == param.shape and name != "step"]
+    return {name: PerEntry(MEAN if name in _SQUARES else 0.0, Fade.SCALES) for name in like}
 
 
 def _one_line(error: Exception) -> str:

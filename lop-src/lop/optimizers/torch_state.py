@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, optim
 
 from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
+from lop.utils.state import MEAN, Fade, Kind, PerEntry, State, Value, Whole
 
 
 class TorchState(NamedTuple):
-    """moments: per-entry running averages, which start at 0. starts: what starts elsewhere, or is no average: the
-    option of the group it starts at, or a number. typical: those that become the mean of all entries. elementwise: no
-    entry's step depends on another's.
-    rule(group): how the age of an entry matters; None: not at all."""
+    """declared: what is held for a parameter. rule(group): how the age of an entry matters; None: not at all.
+    elementwise: no entry's step depends on another's."""
 
-    moments: tuple[str, ...] = ()
-    starts: Mapping[str, str | float] = {}
-    typical: tuple[str, ...] = ()
+    declared: State
     rule: Callable[[dict[str, Any]], EntryRule | None] = lambda group: None
     elementwise: bool = True
 
@@ -129,29 +126,50 @@ def _damped_momentum(young: Young, first: Tensor) -> Tensor:
 
 SGD = EntryRule((), lambda: 1, lambda n: ((n == 1).double(),), _damped_momentum)
 
-_ADAM_STATE = TorchState(("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), rule=lambda group: ADAM)
-_MOMENTUM = ("momentum_buffer",)
+
+def _averages(*names: str, numbers: Sequence[str] = ("step",), **others: Kind) -> dict[str, Kind]:
+    """names: of running averages of the entries, which start at 0."""
+    averages: dict[str, Kind] = {name: PerEntry(fade=Fade.SCALES) for name in names}
+    return averages | {name: Value() for name in numbers} | others
+
+
+_ADAM_STATE = TorchState(_averages("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), rule=lambda group: ADAM)
 
 TORCH_STATE: dict[type[optim.Optimizer], TorchState] = {
     optim.Adam: _ADAM_STATE,
     optim.AdamW: _ADAM_STATE,
     optim.NAdam: TorchState(
-        ("exp_avg", "exp_avg_sq"),
+        _averages("exp_avg", "exp_avg_sq", numbers=("step", "mu_product")),
         rule=lambda group: EntryRule(("betas", "momentum_decay"), _nadam_horizon, _nadam_coefficients, _nadam),
     ),
     optim.RAdam: TorchState(
-        ("exp_avg", "exp_avg_sq"), rule=lambda group: EntryRule(("betas",), _radam_horizon, _radam_coefficients, _radam)
+        _averages("exp_avg", "exp_avg_sq"),
+        rule=lambda group: EntryRule(("betas",), _radam_horizon, _radam_coefficients, _radam),
     ),
-    optim.Adamax: TorchState(("exp_avg", "exp_inf"), rule=lambda group: ADAMAX),
-    optim.ASGD: TorchState((), {"ax": 0.0}, rule=lambda group: ASGD),
+    optim.Adamax: TorchState(_averages("exp_avg", "exp_inf"), rule=lambda group: ADAMAX),
+    optim.ASGD: TorchState(_averages(numbers=("step", "eta", "mu"), ax=PerEntry()), rule=lambda group: ASGD),
     optim.Adagrad: TorchState(
-        ("sum",), {"sum": "initial_accumulator_value"}, rule=lambda group: ADAGRAD if group["lr_decay"] else None
+        _averages(sum=PerEntry("initial_accumulator_value", Fade.SCALES)),
+        rule=lambda group: ADAGRAD if group["lr_decay"] else None,
     ),
-    optim.Adadelta: TorchState(("square_avg", "acc_delta")),
-    optim.RMSprop: TorchState(("square_avg", "grad_avg", "momentum_buffer")),
-    optim.Rprop: TorchState(("prev",), {"step_size": "lr"}),
-    optim.SGD: TorchState(_MOMENTUM, rule=lambda group: SGD if group["momentum"] and group["dampening"] else None),
+    optim.Adadelta: TorchState(_averages("square_avg", "acc_delta")),
+    optim.RMSprop: TorchState(_averages("square_avg", "grad_avg", "momentum_buffer")),
+    optim.Rprop: TorchState(_averages("prev", step_size=PerEntry("lr"))),
+    optim.SGD: TorchState(
+        _averages("momentum_buffer", numbers=()),
+        rule=lambda group: SGD if group["momentum"] and group["dampening"] else None,
+    ),
+    # its history is of all parameters together, and held for the first one
+    optim.LBFGS: TorchState(
+        {
+            **_averages(numbers=("func_evals", "n_iter", "t", "H_diag", "prev_loss")),
+            **dict.fromkeys(("d", "old_dirs", "old_stps", "ro", "prev_flat_grad", "al"), Whole()),
+        },
+        elementwise=False,
+    ),
 }
 if hasattr(optim, "Adafactor"):
     # its averages of matrices are of rows and columns, and its steps depend on all entries together
-    TORCH_STATE[optim.Adafactor] = TorchState(("variance",), typical=("variance",), elementwise=False)
+    TORCH_STATE[optim.Adafactor] = TorchState(
+        _averages(variance=PerEntry(MEAN, Fade.SCALES), row_var=Whole(), col_var=Whole()), elementwise=False
+    )

@@ -17,9 +17,11 @@ from lop.optimizers.registry import optimizer
 from lop.optimizers.wrapping import DelegatingOptimizer
 from lop.utils.errors import UserError
 from lop.utils.ranges import DECAY, POSITIVE, require, require_all
+from lop.utils.state import PARAMETERS, PerEntry, State, Whole, per_member, renew_entries
 
 REFERENCE, SUMS = "trac_reference", "trac_sums"
-"""State: of each parameter its values before its first step; of one of them the rows v, sigma and s, (3, discounts)."""
+OWN_STATE: State = {REFERENCE: PerEntry(PARAMETERS), SUMS: Whole()}
+"""Of each parameter its values before its first step; of one of them the rows v, sigma and s, (3, discounts)."""
 
 SIGMA_AT_START = 1e-8  # from 0 nothing would ever move
 
@@ -70,9 +72,12 @@ class TRAC(DelegatingOptimizer[Evaluation]):
         shared = {"max_grad_norm": max_grad_norm, "seed": seed}
         super().__init__(get_base(base, model_or_params, base_options, lr=lr, weight_decay=weight_decay, **shared))
 
+    def declared(self, param: Tensor) -> State:
+        return {**super().declared(param), **OWN_STATE}
+
     @property
     def entry_names(self) -> tuple[str, ...]:
-        return (*self.base.entry_names, REFERENCE, SUMS)
+        return (*super().entry_names, *per_member(OWN_STATE))
 
     @contextmanager
     def _set_aside(self) -> Iterator[dict[Tensor, dict[str, Tensor]]]:
@@ -161,9 +166,7 @@ class TRAC(DelegatingOptimizer[Evaluation]):
         """As the base does; their path starts again, where they are now."""
         with self._set_aside() as own:
             self.base.reset_entries(param, mask)
-        reference = own.get(param, {}).get(REFERENCE)
-        if reference is not None:
-            reference.copy_(torch.where(mask, param, reference))
+        renew_entries(param, own.get(param, {}), OWN_STATE, mask, self._group_of(param))
 
     def fade(self, factor: float) -> None:
         with self._set_aside():

@@ -1,7 +1,7 @@
 """UPGD: gradient descent with noise, both withheld from weights in proportion to what they are good for."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from lop.optimizers.evaluation import Pass
 from lop.optimizers.multi_tensor import random_normals, scratch_like, spread
 from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
+from lop.utils.state import Fade, PerEntry, State
 
 
 @optimizer("upgd")
@@ -36,8 +37,15 @@ class UPGD(ClosureOptimizer[Pass]):
     step sizes are 1e-2 to 1e-5, b 0.999 or 0.9999, sigma 1e-3 to 1.
     """
 
-    moments = ("avg_utility", "exp_avg", "exp_avg_sq")
-    entry_state = ("utility_weight", "exp_avg_weight", "exp_avg_sq_weight", "diagonal")
+    param_state: ClassVar[State] = {
+        "avg_utility": PerEntry(fade=Fade.SCALES),
+        "utility_weight": PerEntry(),
+        "exp_avg": PerEntry(fade=Fade.SCALES),
+        "exp_avg_weight": PerEntry(),
+        "exp_avg_sq": PerEntry(fade=Fade.SCALES),
+        "exp_avg_sq_weight": PerEntry(),
+        "diagonal": PerEntry(),
+    }
     stackable = True
 
     def __init__(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lop.optimizers.base import ClosureOptimizer, E
+from lop.utils.state import State
 
 
 class WrappingOptimizer(ClosureOptimizer[E]):
@@ -76,6 +77,9 @@ class DelegatingOptimizer(WrappingOptimizer[E]):
     @property
     def stackable(self) -> bool:
         return self.base.stackable
+
+    def declared(self, param: Tensor) -> State:
+        return self.base.declared(param)
 
     @property
     def entry_names(self) -> tuple[str, ...]:
