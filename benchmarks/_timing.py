@@ -20,8 +20,11 @@ def interleaved_times(
     repeats: int = 1,
     warmup: int = 1,
     device: torch.device | str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds per call of every case, one value per round.
+
+    clock: `time.process_time` counts what this process computes, which others on the machine disturb less.
 
     Each round times every case once (`repeats` calls in a row), so that slow drifts of the machine hit all cases
     alike; `warmup` untimed rounds come first.
@@ -30,12 +33,12 @@ def interleaved_times(
     for turn in range(warmup + rounds):
         for name, call in cases.items():
             synchronize(device)
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats):
                 call()
             synchronize(device)
             if turn >= warmup:
-                times[name].append((time.perf_counter() - start) / repeats)
+                times[name].append((clock() - start) / repeats)
     return times
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from lop.algos.base import Intervention, intervention
 from lop.algos.distance import half_squares
 from lop.metrics.probing import probing
-from lop.nets import HiddenLayer
+from lop.nets import FeatureRecorder
 from lop.utils.ranges import AMOUNT, COUNT, STEP_SIZE, require
 from lop.utils.state import State, Whole
 
@@ -65,10 +64,7 @@ class L2ER(Intervention):
     def _step_up(self, x: Tensor) -> None:
         parameters = list(self.parameters.values())
         with probing(self.host.net, self.host.optimizer), torch.enable_grad():
-            with features_with_graph(self.host.hidden_layers) as features:
-                self.host.net(x)
-            maps = [f.mean(dim=list(range(2, f.dim()))) if f.dim() > 2 else f for f in features]
-            ranks = [effective_rank(f) for f in maps if f.isfinite().all() and f.any()]  # others have none
+            ranks = [effective_rank(f) for f in self._features(x) if f.isfinite().all() and f.any()]  # others have none
             if not ranks:
                 return
             gradients = torch.autograd.grad(torch.stack(ranks).mean(), parameters, allow_unused=True)
@@ -77,18 +73,10 @@ class L2ER(Intervention):
                 if gradient is not None:
                     p.add_(gradient, alpha=self.er_lr)
 
-
-@contextmanager
-def features_with_graph(layers: Sequence[HiddenLayer]) -> Iterator[list[Tensor]]:
-    """The hidden activations of the pass made inside, in the order of the pass, not detached."""
-    features: list[Tensor] = []
-
-    def record(module, inputs, output: Tensor) -> None:
-        features.append(output)
-
-    handles = [layer.activation.register_forward_hook(record) for layer in layers]
-    try:
-        yield features
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """(batch, features) of every hidden layer, with their graph."""
+        recorder = FeatureRecorder(self.host.hidden_layers, keep_graph=True)
+        with recorder:
+            self.host.net(x)
+        recorder.close()
+        return [f.mean(dim=list(range(2, f.dim()))) if f.dim() > 2 else f for f in recorder.features]

@@ -84,12 +84,13 @@ class FeatureRecorder:
     """Records the output of every hidden activation during the forward passes made while it is `recording`.
 
     Hooks are installed once; when not recording they cost one attribute test. Activations that are no modules are
-    watched for while it is recording. `features` holds the last recorded pass, one detached tensor per hidden layer, in
-    the order of `hidden_layers()`; before it, empty ones.
+    watched for while it is recording. `features` holds the last recorded pass, one tensor per hidden layer, in the
+    order of `hidden_layers()`; before it, empty ones. keep_graph: they can be differentiated; else they are detached.
     """
 
-    def __init__(self, layers: Sequence[HiddenLayer]):
+    def __init__(self, layers: Sequence[HiddenLayer], *, keep_graph: bool = False):
         self.recording = False
+        self._keep_graph = keep_graph
         self.features = [torch.empty(0)] * len(layers)
         self._handles = []
         tapped: dict[int, Callable[[Tensor], None]] = {}
@@ -102,7 +103,7 @@ class FeatureRecorder:
         self._tapped = TappedCalls(tapped) if tapped else None
 
     def _keep(self, index: int, units_last: bool, output: Tensor) -> None:
-        features = output.detach()
+        features = output if self._keep_graph else output.detach()
         self.features[index] = features.movedim(-1, 1) if units_last else features
 
     def _hook(self, keep: Callable[[Tensor], None], module: nn.Module, inputs: tuple, output: Tensor) -> None:
