@@ -13,6 +13,7 @@ from lop.config import Config
 from lop.data.stream import TaskStream
 from lop.metrics import Dashboard
 from lop.nets import NETS, ActorCritic, Net
+from lop.nets.foreign import find_net
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
 from lop.plan import BENCHMARKS, blame
@@ -66,7 +67,7 @@ def build(config: Config) -> Experiment:
     with blame("benchmark"), memory_errors("ask for less data"):
         stream = make_stream(config.benchmark.name, given, seed, config.run.data_dir, device)
     with blame("net"), memory_errors("make it smaller"):
-        net = NETS[section.name](stream.input_shape, stream.num_outputs, **section.options)
+        net = find_net(section.name)(stream.input_shape, stream.num_outputs, **section.options)
         require_weights_fit(net, device)
     control = benchmark.kind == "control"
     if control != isinstance(net, ActorCritic):

@@ -15,7 +15,7 @@ import lop
 from lop.algos import INTERVENTIONS
 from lop.config import Config, Section, override, parse_override, read_file, validate
 from lop.metrics import checked_extras, dashboard_options
-from lop.nets import NETS
+from lop.nets.foreign import find_net
 from lop.optimizers import optimizer_options
 from lop.training.benchmark import BENCHMARKS
 from lop.utils.documents import parse_value
@@ -89,7 +89,7 @@ def resolve(data: dict[str, Any]) -> Config:
     config = validate(data)
     known = lookup(BENCHMARKS, config.benchmark.name, "benchmark")
     config.benchmark = _filled("benchmark", known.stream, config.benchmark, known.defaults)
-    config.net = _filled("net", lookup(NETS, config.net.name, "net (net.name)"), config.net)
+    config.net = _filled("net", find_net(config.net.name), config.net)
     with blame("optimizer.name"):
         hyperparameters = optimizer_options(config.optimizer.name)
     config.optimizer = _filled("optimizer", hyperparameters, config.optimizer)

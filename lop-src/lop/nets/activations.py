@@ -20,6 +20,7 @@ ACTIVATIONS = {
     "sigmoid": nn.Sigmoid,
     "elu": nn.ELU,
     "swish": nn.SiLU,
+    "gelu": nn.GELU,
     "linear": nn.Identity,
     "crelu": CReLU,
 }

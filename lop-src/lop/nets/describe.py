@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lop.nets.base import HiddenLayer, Net
 from lop.nets.finding import Finder
@@ -57,10 +58,14 @@ class Described(Net):
         super().__init__()
         self.model = model
         self._layers, self._heads = layers, heads
+        self._attends = any(isinstance(module, nn.MultiheadAttention) for module in model.modules())
         self.undescribed, self.not_reset = reasons
 
     def forward(self, *inputs: Any) -> Any:
-        return self.model(*inputs)
+        if not self._attends:
+            return self.model(*inputs)
+        with sdpa_kernel(SDPBackend.MATH):  # those that fuse attention have no second derivative
+            return self.model(*inputs)
 
     def hidden_layers(self) -> list[HiddenLayer]:
         return self._layers

@@ -46,8 +46,8 @@ class Init:
 
 
 def _gain(nonlinearity: str) -> float:
-    # ELU and swish have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost.
-    names = {"elu": "relu", "swish": "relu", "crelu": "linear"}
+    # ELU, swish and GELU have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost.
+    names = {"elu": "relu", "swish": "relu", "gelu": "relu", "crelu": "linear"}
     known: Any = names.get(nonlinearity, nonlinearity)  # torch lists its names, and refuses others
     return nn.init.calculate_gain(known)
 
