@@ -63,6 +63,7 @@ def described(make: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> Ne
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # what distributions are found must not depend on who drew before
         model = make()
+        module: Any
         for module in model.modules():
             if isinstance(module, _DropoutNd) or type(module).__name__ == "StochasticDepth":
                 module.p = 0.0
