@@ -12,9 +12,9 @@ from lop.algos.base import Host, Intervention, intervention
 from lop.algos.parseval import norm_scales
 from lop.algos.sdp import spectral_modules
 from lop.utils.ranges import AMOUNT, COUNT, POSITIVE, require
-from lop.utils.state import Generator, State, Whole
+from lop.utils.state import State, Whole
 
-START_ITERATIONS = 20  # from a random vector; later ones go on from the last
+START_ITERATIONS = 20  # from the longest row; later ones go on from the last
 SMALLEST = 1e-30  # of a square below which its root counts as constant
 
 
@@ -33,7 +33,7 @@ class SpectralRegularisation(Intervention):
     Cost: four products of each matrix with a vector per step and one gradient that is an outer product.
     """
 
-    state: ClassVar[State] = {"_vectors": Whole([]), "_generator": Generator()}
+    state: ClassVar[State] = {"_vectors": Whole([])}
     _vectors: list[Tensor]
 
     def __init__(self, *, weight: float = 1e-3, exponent: float = 2.0, target: float = 1.0, power_iterations: int = 1):
@@ -49,16 +49,11 @@ class SpectralRegularisation(Intervention):
         self._weights: list[Tensor] = [m.weight for m in [*spectral_modules(net), *net.output_layers()]]
         self._scales = norm_scales(net)
         self._offsets = [p for name, p in net.named_parameters() if name.endswith("bias")]
-        self._generator = host.make_generator("spectral_reg")
 
     def restart(self) -> None:
         super().restart()
-        self._vectors = [self._random_vector(weight) for weight in self._weights]
+        self._vectors = [_longest_row(weight.detach().flatten(1)) for weight in self._weights]
         self._iterate(START_ITERATIONS)
-
-    def _random_vector(self, weight: Tensor) -> Tensor:
-        drawn = torch.empty(weight[0].numel(), dtype=weight.dtype, device=self._generator.device)
-        return _unit(drawn.normal_(generator=self._generator)).to(weight.device)
 
     @torch.no_grad()
     def _iterate(self, times: int) -> None:
@@ -85,6 +80,12 @@ class SpectralRegularisation(Intervention):
 
     def after_step(self, features: Sequence[Tensor]) -> None:
         self._iterate(self.power_iterations)
+
+
+def _longest_row(matrix: Tensor) -> Tensor:
+    """Of length 1; of a matrix of zeros the diagonal of the space."""
+    row = matrix.index_select(0, matrix.square().sum(1).argmax(keepdim=True)).squeeze(0)
+    return torch.where(row.square().sum() > SMALLEST, _unit(row), torch.full_like(row, len(row) ** -0.5))
 
 
 def _unit(vector: Tensor) -> Tensor:
