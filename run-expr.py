@@ -31,6 +31,7 @@ seed = None  # one seed instead
 num_tasks = None  # default: the benchmark's
 dataset = None  # default: the benchmark's; another data set, or a path to your own images
 lr = None  # step size; default: the optimizer's
+settings = None  # a study's folder, or "best": use the settings that it has chosen for this optimizer
 config = None  # path of a config file; its values hold where nothing is given here
 overrides = {}  # anything else by its path in the config, e.g. {"optimizer.rho": 0.1, "net.hidden": [500, 500]}
 baseline = True  # the plain optimizer (SGD; reinforcement learning: Adam) beside it

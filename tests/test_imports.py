@@ -12,7 +12,7 @@ SOURCE = ROOT / "lop-src"
 # From the bottom. A module or package of `lop` may import from its own layer and from those below it.
 LAYERS = [
     {"utils"},
-    {"config", "runs"},  # import no experiment
+    {"config", "runs", "chosen"},  # import no experiment
     {"nets", "metrics", "data"},
     {"optimizers", "algos"},
     {"training"},

@@ -13,6 +13,7 @@ from typing import Any
 
 import lop
 from lop.algos import INTERVENTIONS
+from lop.chosen import with_chosen
 from lop.config import Config, Section, override, parse_override, read_file, validate
 from lop.metrics import checked_extras, dashboard_options
 from lop.nets.foreign import find_net
@@ -54,7 +55,11 @@ def make_config(
         data["optimizer"] = shipped_optimizer(_name(data.get("benchmark")), optimizer)
     if algos is not None:
         data["algos"] = list(algos)
-    for key, value in (overrides or {}).items():
+    overrides = dict(overrides or {})
+    if (where := overrides.pop("optimizer.settings", None)) is not None:  # in place of what the benchmark ships
+        name = _name(data.get("optimizer"))
+        data["optimizer"] = {**({} if name is None else {"name": name}), "settings": where}
+    for key, value in overrides.items():
         data = override(data, key, value)
     return resolve(data)
 
@@ -84,6 +89,7 @@ def resolve(data: dict[str, Any]) -> Config:
     benchmark = _name(data.get("benchmark"))
     if isinstance(benchmark, str):
         known = lookup(BENCHMARKS, benchmark, "benchmark (benchmark.name)")
+        data = with_chosen(data, benchmark, known.optimizer)
         for key, default in (("net", known.net), ("optimizer", shipped_optimizer(benchmark, known.optimizer))):
             data = {**data, key: _completed(data.get(key, {}), default)}
     config = validate(data)
@@ -147,7 +153,8 @@ def plan(
     baseline: bool = True,
     lr: float | None = None,
     overrides: dict[str, Any] | str | None = None,
-    **settings: Any,
+    settings: str | None = None,
+    **more: Any,
 ) -> list[Config]:
     """The run that a notebook's parameters describe and, with `baseline`, the plain one on the same tasks and steps.
 
@@ -155,22 +162,29 @@ def plan(
 
     config: path of a config file; its values hold wherever no parameter is given. Without one, the default is Sassha
     on `permuted_digits`. algos: names or sections, or names separated by commas. overrides: by dotted path, or
-    `a.b=1, c.d=2`. settings: num_tasks and dataset of the benchmark, and any key of the config's `run`; None means:
-    as in the config. Raises UserError for anything that cannot run.
+    `a.b=1, c.d=2`. settings: a study's folder, or `best`, whose chosen settings are used (`lop.chosen`), by the plain
+    run too where the study has it. more: num_tasks and dataset of the benchmark, and any key of the config's `run`;
+    None means: as in the config. Raises UserError for anything that cannot run.
     """
     if config is None:
         optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
     if not isinstance(baseline, bool):
         raise UserError(f"expected true or false, got {shown(baseline)}", option="baseline", joint=": ")
-    shared, given = by_path(settings), _overrides(overrides)
-    own = {**shared, **({} if lr is None else {"optimizer.lr": lr}), **given}
+    shared, given = by_path(more), _overrides(overrides)
+    tuned = {} if settings is None else {"optimizer.settings": settings}
+    own = {**tuned, **shared, **({} if lr is None else {"optimizer.lr": lr}), **given}
     chosen = make_config(config, benchmark=benchmark, optimizer=optimizer, algos=_sections(algos), overrides=own)
     if not baseline:
         return [chosen]
     method = ("optimizer", "algos")
     same = {key: value for key, value in {**shared, **given}.items() if key.split(".")[0] not in method}
     standard = BENCHMARKS[chosen.benchmark.name].optimizer
-    plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
+    try:
+        plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides={**tuned, **same})
+    except UserError:
+        if not tuned:
+            raise
+        plain = make_config(config, benchmark=benchmark, optimizer=standard, algos=[], overrides=same)
     return [chosen] if plain.run_name() == chosen.run_name() else [chosen, plain]
 
 

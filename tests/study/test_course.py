@@ -51,6 +51,7 @@ def test_a_best_value_at_the_edge_extends_the_grid_by_its_factor(given):
     assert sgd.extensions == 2
     assert sgd.edges == {"optimizer.lr": "high"}  # the budget is used up: flagged
     assert "sgd on digits: the best optimizer.lr, 2.7, is the largest tried, after 2 extensions" in tables.answer
+    assert set(tables.runs["state"]) == {"finished"}  # none of what was best for a while and is not evaluated
     assert len(result.cases[1].settings) == 3
 
 

@@ -2,7 +2,9 @@
 
 from lop.executors.jobs import ELSEWHERE, Executor, Job, Outcome, Work, job_of, populations, train
 from lop.executors.local import LocalProcesses
+from lop.executors.ray import RayCluster
 from lop.executors.registry import EXECUTORS, executor, make_executor
+from lop.executors.slurm import SlurmQueue
 
 __all__ = [
     "ELSEWHERE",
@@ -11,6 +13,8 @@ __all__ = [
     "Job",
     "LocalProcesses",
     "Outcome",
+    "RayCluster",
+    "SlurmQueue",
     "Work",
     "executor",
     "job_of",

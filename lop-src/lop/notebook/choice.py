@@ -18,7 +18,7 @@ from lop.utils.errors import UserError
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("optimizer", "benchmark")),
     "algos": [],
-    **dict.fromkeys(("seeds", "seed", "num_tasks", "dataset", "lr", "config")),
+    **dict.fromkeys(("seeds", "seed", "num_tasks", "dataset", "lr", "settings", "config")),
     "overrides": {},
     "baseline": True,
     **dict.fromkeys(("data_dir", "results_dir", "time_limit_hours", "resume", "device")),

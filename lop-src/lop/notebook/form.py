@@ -22,6 +22,7 @@ HINTS = {
     "lr": "step size; default: the optimizer's",
     "config": "path of a config file",
     "overrides": "optimizer.rho=0.1, net.hidden=[500, 500]",
+    "settings": "a study's folder, or best",
     "data_dir": "where data sets are looked for first",
     "results_dir": "default: results",
     "time_limit_hours": "stop cleanly before this",

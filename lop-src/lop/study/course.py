@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +11,7 @@ from lop.notebook.tables import relabelled
 from lop.runs import Results, load
 from lop.study.answer import answer
 from lop.study.costs import by_method, measured_costs
-from lop.study.driver import Driver, StudyResult
+from lop.study.driver import Driver, Report, StudyResult, say
 from lop.study.file import Study
 from lop.study.tables import (
     comparison_table,
@@ -41,9 +40,7 @@ class StudyTables:
     answer: str
 
 
-def run_study(
-    study: Study, executor: Executor | None = None, report: Callable[[str], None] = print
-) -> tuple[StudyResult, StudyTables]:
+def run_study(study: Study, executor: Executor | None = None, report: Report = say) -> tuple[StudyResult, StudyTables]:
     """Train what is missing and write the tables and the answer; tables are written whenever a round of runs has ended.
 
     A study that is finished is only read.

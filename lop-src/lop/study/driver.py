@@ -28,6 +28,11 @@ from lop.utils.files import make_folder
 Report = Callable[[str], None]
 
 
+def say(line: str) -> None:
+    """At once, also into a file."""
+    print(line, flush=True)
+
+
 @dataclass(frozen=True)
 class Trial:
     """One run of a study. tunes: for tuning, else for the evaluation."""
@@ -59,12 +64,14 @@ class CaseResult:
 class StudyResult:
     """scores: of every run that has ended. failed: why others have not. complete: nothing is left to train or to mend.
 
-    trials: all runs that were asked for, by case, setting, seed and purpose; two of them can be one run.
+    trials: all runs that were asked for, by case, setting, seed and purpose; two of them can be one run. made: these
+    and others whose config was looked at.
     """
 
     study: Study
     cases: list[CaseResult]
     trials: dict[tuple, Trial] = field(default_factory=dict)
+    made: dict[tuple, Trial] = field(default_factory=dict)
     scores: dict[Path, Score] = field(default_factory=dict)
     failed: dict[Path, Outcome] = field(default_factory=dict)
     interrupted: bool = False
@@ -83,10 +90,16 @@ class StudyResult:
     def trial(self, case: Case, setting: Setting, seed: int, tunes: bool) -> Trial:
         """The run of a case with a setting and a seed."""
         key = case.benchmark, case.method, repr(setting), seed, tunes
-        if key not in self.trials:
+        if key not in self.made:
             config = case.make(setting, seed, tunes)
-            self.trials[key] = Trial(case, setting, seed, tunes, config, run_folder_of(config))
-        return self.trials[key]
+            self.made[key] = Trial(case, setting, seed, tunes, config, run_folder_of(config))
+        return self.made[key]
+
+    def ask(self, case: Case, setting: Setting, seed: int, tunes: bool) -> Trial:
+        """The same, as one of the runs of this study."""
+        trial = self.trial(case, setting, seed, tunes)
+        self.trials[case.benchmark, case.method, repr(setting), seed, tunes] = trial
+        return trial
 
 
 def is_tuned(case: Case) -> bool:
@@ -104,7 +117,7 @@ class Driver:
         self,
         study: Study,
         executor: Executor | None = None,
-        report: Report = print,
+        report: Report = say,
         after_round: Callable[[StudyResult], None] = lambda result: None,
     ):
         self.study, self.executor, self.report, self.after_round = study, executor, report, after_round
@@ -139,7 +152,7 @@ class Driver:
         open_cases = tuned
         while open_cases:
             yield [
-                self.result.trial(case.case, setting, seed, True)
+                self.result.ask(case.case, setting, seed, True)
                 for case in open_cases
                 for setting in case.settings
                 for seed in self.study.tuning_seeds
@@ -151,7 +164,7 @@ class Driver:
                 config = case.case.make(setting, self.study.evaluation_seeds[0], False)
                 case.chosen = Tried(setting, {}, config.optimizer.options.get("lr"))
         yield [
-            self.result.trial(case.case, case.chosen.setting, seed, False)
+            self.result.ask(case.case, case.chosen.setting, seed, False)
             for case in self.result.cases
             if case.chosen is not None
             for seed in self.study.evaluation_seeds

@@ -39,14 +39,19 @@ def make_report(study: Study, path: Path, overrides: dict[str, Any] | None = Non
             f"{part}: a cell of the report failed ({shortened(f'{error.ename}: {error.evalue}')})"
         ) from None
     part.replace(output)
-    write_text(output.with_suffix(".html"), as_page(output, study.name))
+    page = as_page(output, study.name)
+    if page is None:
+        return f"report: {output}; as a page with nbconvert (pip install 'lop[study]')"
+    write_text(output.with_suffix(".html"), page)
     return f"report: {output.with_suffix('.html')}"
 
 
-def as_page(notebook: Path, title: str) -> str:
-    """HTML without the code: what a reader wants to see."""
-    from nbconvert import HTMLExporter
-
+def as_page(notebook: Path, title: str) -> str | None:
+    """HTML without the code: what a reader wants to see. None where nbconvert is not installed."""
+    try:
+        from nbconvert import HTMLExporter
+    except ImportError:
+        return None
     exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
     text, _ = exporter.from_filename(str(notebook), resources={"metadata": {"name": title}})
     return text

@@ -23,7 +23,7 @@ STUDY = "study.facts"
 class LiveView:
     """While it is entered, prints every so often what runs. facts: of the whole stage, changed by who owns them."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any], report: Callable[[str], None] = print):
+    def __init__(self, folder: Path, facts: dict[str, Any], report: Callable[[str], None]):
         self.folder, self.facts, self.report = folder, facts, report
         self._over = threading.Event()
         self._shown = 0  # lines to draw over

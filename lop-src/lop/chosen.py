@@ -1,0 +1,84 @@
+"""Settings that a study has chosen (`chosen.yaml`): what `optimizer: {name: sassha, settings: studies/x}` means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lop
+from lop.utils.documents import read_document
+from lop.utils.errors import UserError, shown
+
+BEST = "best"  # of all studies here and beside the sources
+FILE = "chosen.yaml"
+
+
+def chosen_settings(where: str, benchmark: str, optimizer: str, algos: Sequence[str]) -> dict[str, Any]:
+    """The entry of this optimizer with these interventions on this benchmark: its `optimizer` and `algos` sections.
+
+    where: a study's folder, its chosen.yaml, or `best` for whatever study has it, the one with the most tuning first.
+    Without an entry for these interventions that of the optimizer alone counts. Raises UserError where there is none.
+    """
+    known = [entry for path in _files(where) for entry in _entries(path)]
+    fitting = [entry for entry in known if (entry["benchmark"], entry["optimizer"]["name"]) == (benchmark, optimizer)]
+    for names in (list(algos), []):
+        same = [entry for entry in fitting if [algo["name"] for algo in entry["algos"]] == names]
+        if same:
+            return max(same, key=lambda entry: entry.get("settings_tried", 0))
+    method = " + ".join([optimizer, *algos])
+    there = sorted({f"{entry['optimizer']['name']} on {entry['benchmark']}" for entry in known})
+    raise UserError(
+        f"{where} has no settings of {method} on {benchmark}; it has {', '.join(there) or 'none'}",
+        option="optimizer.settings",
+        joint=": ",
+    )
+
+
+def _files(where: str) -> list[Path]:
+    if where == BEST:
+        folders = [Path("studies"), Path(lop.__file__).parents[2] / "studies"]
+        return list({path.resolve(): path for folder in folders for path in sorted(folder.glob(f"*/{FILE}"))})
+    path = Path(where).expanduser()
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        problem = f"{path}: no such file; give the folder of a study's {FILE}, or best"
+        raise UserError(problem, option="optimizer.settings", joint=": ")
+    return [path]
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    data = read_document(path, "chosen settings")
+    for methods in data.values() if isinstance(data, dict) else [data]:
+        for entry in methods.values() if isinstance(methods, dict) else [methods]:
+            if not _is_entry(entry):
+                raise UserError(f"{path}: not the settings that a study has chosen, {shown(entry)}")
+            yield entry
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not {"benchmark", "optimizer", "algos"} <= set(entry):
+        return False
+    sections = [entry["optimizer"], *(entry["algos"] if isinstance(entry["algos"], list) else [None])]
+    return all(isinstance(section, dict) and isinstance(section.get("name"), str) for section in sections)
+
+
+def with_chosen(data: dict[str, Any], benchmark: str, default: str) -> dict[str, Any]:
+    """A config's dict with `optimizer.settings` replaced by what it means; options beside it stay as they are given.
+
+    default: the optimizer of a section without a name. Interventions of the entry bring their options, too.
+    """
+    section = data.get("optimizer")
+    if not isinstance(section, dict) or "settings" not in section:
+        return data
+    own = {key: value for key, value in section.items() if key != "settings"}
+    if not isinstance(section["settings"], str):
+        problem = f"expected a study's folder, or best, got {shown(section['settings'])}"
+        raise UserError(problem, option="optimizer.settings", joint=": ")
+    given = [{"name": algo} if isinstance(algo, str) else algo for algo in data.get("algos") or []]
+    names = [algo.get("name", "") for algo in given if isinstance(algo, dict)]
+    plain = [name for name in names if name != "bp"]
+    entry = chosen_settings(section["settings"], benchmark, own.get("name", default), plain)
+    options = {algo["name"]: algo for algo in entry["algos"]}
+    algos = [{**options.get(algo.get("name"), {}), **algo} if isinstance(algo, dict) else algo for algo in given]
+    return {**data, "optimizer": {**entry["optimizer"], **own}, "algos": algos}
