@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,18 @@ class Score:
     def mean(self) -> float:
         return float(np.mean(self.values))
 
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Mean over the early and over the late tasks."""
+        return early_late(list(self.values))
+
     @property
     def early(self) -> float:
-        return early_late(list(self.values))[0]
+        return self.ends[0]
 
     @property
     def late(self) -> float:
-        return early_late(list(self.values))[1]
+        return self.ends[1]
 
     def within(self, share: float) -> float:
         """Mean over tasks of the performance in the first share of a task's steps, bins cut where the share ends."""
@@ -174,11 +180,12 @@ def _bins(online: pd.DataFrame, column: str) -> list[tuple[np.ndarray, np.ndarra
     """By task: where each bin ends, as a share of the task's steps, and the performance in it."""
     if column not in online:
         return []
+    rows = online[["task", "bin", "step", column]].to_numpy(float)
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
     found, before = [], 0.0
-    for _, one in online.sort_values(["task", "bin"], kind="stable").groupby("task", sort=True):
-        ends = one["step"].to_numpy(float) - before
-        before = float(one["step"].iloc[-1])
-        values = one[column].to_numpy(float)
+    for one in np.split(rows, np.flatnonzero(np.diff(rows[:, 0])) + 1):
+        ends, values = one[:, 2] - before, one[:, 3]
+        before = float(one[-1, 2])
         if len(ends) and ends[-1] > 0 and np.isfinite(values).all():
             found.append((ends / ends[-1], values))
     return found
