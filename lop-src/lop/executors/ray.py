@@ -54,7 +54,8 @@ class RayCluster:
         with self._connected(ray):
             options = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "max_retries": self.retries}
             remote = ray.remote(_carry_out).options(**options)
-            waiting, running = list(reversed(jobs)), {}
+            waiting = list(reversed(jobs))
+            running: dict[Any, Job] = {}
             while waiting or running:
                 while waiting and len(running) < self.at_once:
                     job = replace(waiting.pop(), threads=max(1, int(self.num_cpus)))
