@@ -9,7 +9,7 @@ import torch
 from optimizer_problems import Problem, same
 from torch import nn
 
-from lop.optimizers import get_optimizer, list_optimizers
+from lop.optimizers import get_optimizer, list_optimizers, young
 from lop.utils.seeding import make_generator
 
 TOGETHER = {
@@ -184,17 +184,55 @@ def test_without_indices_the_entries_move_alike(name, options):
         problem.run(5)
         reset(problem)
         problem.run(2)
-    for state in dense.optimizer.state.values():
-        if "young_index" in state:
-            every = torch.full((dense.params[len(state["young_index"]) < 10].numel(),), 2**40)
-            every[state.pop("young_index")] = state["young_ages"]
-            state["young_ages"] = every
-        assert "young_index" not in state
+    for param, mask in zip(dense.params, MASKS, strict=True):
+        state = dense.optimizer.state[param]
+        names = [key for key in state if key in ("young_index", "young_rows", "young_columns")]
+        if names:  # an optimizer whose entries have no age has none
+            age = state["young_ages"][0] if "young_ages" in state else state["young_rows"].min()
+            for key in names:
+                del state[key]
+            state["young_ages"] = torch.where(mask.expand_as(param), age, 2**40).flatten()
     for a, b in zip(sparse.run(15), dense.run(15), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
     for problem in (sparse, dense):
         reset(problem, [m[: len(m)] for m in MASKS])
     for a, b in zip(sparse.run(15), dense.run(15), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+BY_ROWS = [
+    ("adam", {"weight_decay": 0.1, "amsgrad": True}),
+    ("nadam", {"momentum_decay": 0.05}),
+    ("sassha", OPTIONS["sassha"]),
+    ("asgd", {"lr": 0.01, "lambd": 0.1, "t0": 4}),
+    ("adagrad", {"lr_decay": 0.1}),
+    ("sgd", OPTIONS["sgd"]),
+]
+
+
+@pytest.mark.parametrize("read", ["some rows and columns", "the whole parameter"])
+@pytest.mark.parametrize(("name", "options"), BY_ROWS)
+def test_rows_and_columns_have_the_ages_of_their_entries(name, options, read, monkeypatch):
+    """An entry is as old as the younger of its row and its column; rows that are reset again begin again."""
+    monkeypatch.setattr(young, "SMALL", 0 if read.startswith("some") else 1000)
+    monkeypatch.setattr(young, "WHOLE", 1.0)
+    by_rows, by_entries = Separable(name, options), Separable(name, options)
+    rows, columns = (torch.arange(4) == 2).view(4, 1), (torch.arange(6) % 4 == 1).view(1, 6)
+    for mask, steps in ((rows, 3), (columns, 2), (rows, 1), (torch.arange(4).view(4, 1) < 1, 12)):
+        for problem in (by_rows, by_entries):
+            if problem.step == 0:
+                problem.run(5)
+            entries = problem is by_entries
+            problem.optimizer.reset_entries(problem.params[0], mask.expand(4, 6) if entries else mask)
+        for a, b in zip(by_rows.run(steps), by_entries.run(steps), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+        state = by_rows.optimizer.state[by_rows.params[0]]
+        assert "young_ages" not in state
+        assert "young_rows" in state
+        assert "young_ages" in by_entries.optimizer.state[by_entries.params[0]]
+    for problem in (by_rows, by_entries):  # single entries of such a parameter
+        problem.optimizer.reset_entries(problem.params[0], torch.arange(24).view(4, 6) == 7)
+    for a, b in zip(by_rows.run(12), by_entries.run(12), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 

@@ -104,8 +104,9 @@ def _zero_outgoing(optimizer, reset: UnitReset) -> None:
             weight.index_fill_(2, reset.units, 0.0)
         else:
             weight.masked_fill_(unit_mask.view(1, 1, -1, 1), 0.0)
-        read = unit_mask.view(1, -1, 1).expand(layer.expansion, layer.units, weight.shape[3])
-        optimizer.reset_entries(module.weight, read.reshape(1, *module.weight.shape[1:]))
+        features = layer.expansion * layer.units
+        read = unit_mask.view(1, -1, 1).expand(layer.expansion, layer.units, module.weight.shape[1] // features)
+        optimizer.reset_entries(module.weight, read.reshape(1, -1, *[1] * (module.weight.dim() - 2)))
 
 
 def _write(tensor: Tensor, reset: UnitReset, values: Tensor) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, preconditioned, step_numbers
-from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
+from lop.optimizers.entry_age import TOLERANCE, EntryRule, steps_until
 from lop.optimizers.multi_tensor import Number, scale
 from lop.optimizers.registry import optimizer
+from lop.optimizers.young import Young
 from lop.utils.state import Fade, PerEntry, State, Value
 
 

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lop.optimizers.entry_age import AGE_STATE, EntryRule, has_young, rejuvenate, young_entries
+from lop.optimizers.entry_age import AGE_STATE, EntryRule, has_young, rejuvenate
 from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.multi_tensor import Generators, clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.saving import SavedOptimizer
 from lop.optimizers.signature import full_signature
+from lop.optimizers.young import young_entries
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 from lop.utils.state import Factor, State, fade_entries, per_member, renew_entries

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.compiled import run_compiled
-from lop.optimizers.entry_age import Young
 from lop.optimizers.evaluation import Pass
 from lop.optimizers.multi_tensor import (
     Generators,
@@ -26,6 +25,7 @@ from lop.optimizers.multi_tensor import (
     scratch_like,
 )
 from lop.optimizers.options import check_values
+from lop.optimizers.young import Young
 from lop.utils.errors import UserError
 
 

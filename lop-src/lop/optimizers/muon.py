@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from lop.nets import Net
 from lop.optimizers.base import ClosureOptimizer
-from lop.optimizers.entry_age import EntryRule, Young
+from lop.optimizers.entry_age import EntryRule
 from lop.optimizers.evaluation import Pass
 from lop.optimizers.options import check_values
 from lop.optimizers.registry import optimizer
 from lop.optimizers.torch_state import ADAM
+from lop.optimizers.young import Young
 from lop.utils.ranges import DECAY, require, require_choice
 from lop.utils.state import Fade, PerEntry, State, Value
 

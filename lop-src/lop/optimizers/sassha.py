@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from lop.optimizers.base import Closure
 from lop.optimizers.curvature import CurvatureOptimizer, add_preconditioned, preconditioned, step_numbers
-from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
+from lop.optimizers.entry_age import TOLERANCE, EntryRule, steps_until
 from lop.optimizers.multi_tensor import Number, blocks, scale
 from lop.optimizers.options import check_values
 from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
 from lop.optimizers.schedules import Schedule, Shape
+from lop.optimizers.young import Young
 from lop.utils.errors import UserError
 from lop.utils.state import Fade, PerEntry, State, Value
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, optim
 
-from lop.optimizers.entry_age import TOLERANCE, EntryRule, Young, steps_until
+from lop.optimizers.entry_age import TOLERANCE, EntryRule, steps_until
+from lop.optimizers.young import Young
 from lop.utils.state import MEAN, Fade, Kind, PerEntry, State, Value, Whole
 
 
