@@ -228,8 +228,8 @@ def test_rows_and_columns_have_the_ages_of_their_entries(name, options, read, mo
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
         state = by_rows.optimizer.state[by_rows.params[0]]
         assert "young_ages" not in state
-        assert "young_rows" in state
-        assert "young_ages" in by_entries.optimizer.state[by_entries.params[0]]
+        assert ("young_rows" in state) == by_rows.optimizer.young
+        assert ("young_ages" in by_entries.optimizer.state[by_entries.params[0]]) == by_entries.optimizer.young
     for problem in (by_rows, by_entries):  # single entries of such a parameter
         problem.optimizer.reset_entries(problem.params[0], torch.arange(24).view(4, 6) == 7)
     for a, b in zip(by_rows.run(12), by_entries.run(12), strict=True):
