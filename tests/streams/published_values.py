@@ -323,3 +323,8 @@ for folder, lr in SGD_BEST.items():
     TABLE[f"{folder}/bp_sgd"]["optimizer.lr"] = lr
 TABLE["imagenet/cfg/l2_init_baseline"]["optimizer.lr"] = 1e-4
 TABLE["imagenet/cfg/l2_init"] |= {"optimizer.lr": 1e-3} | algo("l2_init", weight=1e-3)
+# Kumar's table 2: Adam 1e-3, not tuned
+for name, options in (("ewc", {}), ("l2_init_ewc", {"l2_weight": 1e-3})):
+    TABLE[f"permuted_mnist/cfg/l2_init/{name}"] = (
+        KUMAR_PERMUTED | SMALL_MLP | ADAM | {"optimizer.lr": 1e-3} | algo(name, weight=10.0, fisher=True, **options)
+    )

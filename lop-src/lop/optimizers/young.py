@@ -23,13 +23,13 @@ read as a whole: all of these at once."""
 class _Part(NamedTuple):
     """Some entries of one parameter that are handled together.
 
-    number: the parameter's. dim, index: those at the indices of a dimension; without dim those at the flat indices;
+    number: the parameter's. dim, which: those at the indices of a dimension; without dim those at the flat indices;
     without both all. shape: theirs.
     """
 
     number: int
     dim: int | None
-    index: Tensor | None
+    which: Tensor | None
     shape: tuple[int, ...]
 
     def ages(self, state: dict[str, Any], param: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class _Part(NamedTuple):
         found = []
         for dim, name in enumerate(AXES):
             if name in state:
-                ages = state[name] if self.index is None or dim != self.dim else state[name][self.index]
+                ages = state[name] if self.which is None or dim != self.dim else state[name][self.which]
                 found.append(along(ages, dim, param))
         return found[0] if len(found) == 1 else torch.minimum(*found)
 
@@ -75,8 +75,10 @@ class Young:
         self._params, self._states = params, states
         self._parts = [part for i, (p, s) in enumerate(zip(params, states, strict=True)) for part in _parts_of(i, p, s)]
         self._sizes = [math.prod(part.shape) for part in self._parts]
-        self._whole = [i for i, part in enumerate(self._parts) if part.index is None]
-        self._some = [i for i, part in enumerate(self._parts) if part.index is not None]
+        self._whole = [i for i, part in enumerate(self._parts) if part.which is None]
+        self._some = [
+            (i, part.number, part.dim, part.which) for i, part in enumerate(self._parts) if part.which is not None
+        ]
         self._count_anew()
         self._compact = len(self._ages) < sum(self._sizes)  # an age may be that of a whole row
         names = [(state, name) for state in states for name in (AGES, *AXES) if name in state]
@@ -203,8 +205,7 @@ class Young:
         flat, parts = self._flat(name, tensors[0].dtype)
         if self._whole:
             torch._foreach_copy_(self._of(self._whole, parts), self._of_parameters(self._whole, tensors))
-        for i in self._some:
-            number, dim, index, _ = self._parts[i]
+        for i, number, dim, index in self._some:
             if dim is None:
                 torch.take(tensors[number], index, out=parts[i])
             else:
@@ -218,8 +219,7 @@ class Young:
         self._put_some(tensors, parts)
 
     def _put_some(self, tensors: list[Tensor], parts: list[Tensor]) -> None:
-        for i in self._some:
-            number, dim, index, _ = self._parts[i]
+        for i, number, dim, index in self._some:
             if dim is None:
                 tensors[number].put_(index, parts[i])
             else:
