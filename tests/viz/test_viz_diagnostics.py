@@ -152,3 +152,9 @@ def test_spectrum_survives_zero_and_negative_eigenvalues(spectra):
     np.testing.assert_allclose(line(energy, "task 0").get_ydata()[-1], 1)
     with pytest.raises(UserError, match="tasks must name tasks"):
         ntk_spectrum(spectra, tasks=[77])
+
+
+def test_the_loss_after_a_task_is_not_called_online(tasks):
+    tasks = tasks.assign(loss_after=1.0)
+    titles = [ax.get_title(loc="left") for ax in dashboard_grid(tasks, metrics=["loss"]).axes]
+    assert titles[0].startswith("Loss")

@@ -6,7 +6,7 @@ Tables on disk hold fractions; what people see is in percent, and a change in pe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -70,9 +70,8 @@ FINAL = ("test_acc", "train_acc")  # what was reached after a task, the first th
 
 def measure_of(column: str) -> Measure:
     """What a column of the tables holds: online performance, a diagnostic (`test_acc_after`) or a plain number."""
-    if (kind := column.removeprefix("online_")) in ONLINE:
-        known = ONLINE[kind]
-        return Measure(column, known.label, known.range, known.higher_is_better)
+    if column.startswith("online_") and (kind := column.removeprefix("online_")) in ONLINE:
+        return replace(ONLINE[kind], column=column)
     name = column.removesuffix("_before").removesuffix("_after")
     if name in METRICS:
         metric = METRICS[name]
@@ -86,12 +85,12 @@ def performance(table: pd.DataFrame, prefix: str = "online_") -> Measure:
 
     Raises UserError for a table that has none of them.
     """
-    present = [prefix + kind for kind in ONLINE if prefix + kind in table.columns]
+    present = [replace(known, column=prefix + kind) for kind, known in ONLINE.items() if prefix + kind in table.columns]
     if not present:
         raise UserError(
             f"the table has no column {', '.join(prefix + kind for kind in ONLINE)}: no performance to plot"
         )
-    return measure_of(next((column for column in present if table[column].notna().any()), present[-1]))
+    return next((measure for measure in present if table[measure.column].notna().any()), present[-1])
 
 
 def final_measure(tasks: pd.DataFrame) -> Measure:
