@@ -157,4 +157,4 @@ def test_spectrum_survives_zero_and_negative_eigenvalues(spectra):
 def test_the_loss_after_a_task_is_not_called_online(tasks):
     tasks = tasks.assign(loss_after=1.0)
     titles = [ax.get_title(loc="left") for ax in dashboard_grid(tasks, metrics=["loss"]).axes]
-    assert titles[0].startswith("Loss")
+    assert titles[0].startswith("Training loss")
