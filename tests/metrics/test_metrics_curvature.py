@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lop.metrics.curvature import HessianProduct, hessian_effective_rank, hutchinson_trace, lanczos, sharpness
+from lop.metrics.hessian_rank import share_above, spectral_weights
 from lop.metrics.outputs import example_losses
 from lop.utils.seeding import make_generator
 
@@ -86,6 +87,31 @@ def test_effective_rank_of_a_large_block_from_lanczos():
     scale = torch.tensor([4.0, 2.0, 1.0, 0.0], dtype=torch.float64).repeat(500)
     rank = hessian_effective_rank(HessianProduct(0.5 * (scale * p**2).sum(), [p]), make_generator(0, "start"))
     assert rank.item() == pytest.approx(2.6005, abs=1e-3)  # shares 4/7, 2/7, 1/7
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.1, 1.0])
+def test_eps_rank_of_a_large_block_from_random_probes(eps):
+    """5,000 eigenvalues, log-spaced to both sides of eps: within four standard errors of the counted share."""
+    eigenvalues = 10 ** torch.linspace(-4, 2, 5000, dtype=torch.float64)
+    eigenvalues[::2] *= -1
+    p = torch.zeros(5000, dtype=torch.float64, requires_grad=True)
+    product = HessianProduct(0.5 * (eigenvalues * p**2).sum(), [p])
+    density = spectral_weights(product, 100, 4, make_generator(0, "start"))
+    share = (eigenvalues.abs() > eps).double().mean().item()
+    error = (2 * share * (1 - share) / (4 * 5000)) ** 0.5  # of a mean of squared normal numbers over the unit vectors
+    assert density[1].sum().item() == pytest.approx(1)
+    assert share_above(*density, eps).item() == pytest.approx(share, abs=4 * error + 0.02)  # 100 values for 5,000
+
+
+def test_eps_rank_of_few_distinct_eigenvalues_is_exact_but_for_the_probe():
+    p = torch.zeros(2000, dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor([4.0, -2.0, 0.05, 0.0], dtype=torch.float64).repeat(500)
+    product = HessianProduct(0.5 * (scale * p**2).sum(), [p])
+    values, weights = spectral_weights(product, 20, 1, make_generator(0, "start"))
+    drawn = torch.randn(2000, generator=make_generator(0, "start"), dtype=torch.float64).square()
+    for eps in (0.01, 0.1, 3.0):
+        expected = drawn[scale.abs() > eps].sum() / drawn.sum()
+        assert share_above(values, weights, eps).item() == pytest.approx(expected.item(), rel=1e-9)
 
 
 def test_a_linear_loss_has_no_curvature():

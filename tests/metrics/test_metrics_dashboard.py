@@ -28,7 +28,8 @@ NETS = {
     "resnet": lambda: ResNet18(SHAPE, 4, width=3, blocks=[1, 1]),
     "policy and value": lambda: ActorCritic(SHAPE, 3, hidden=[6, 5]),
 }
-ALL = [{"name": name, "steps": 2} if name == "trainability" else name for name in METRICS]
+LONG = ("trainability", "hessian_eps_rank", "hessian_eps_ranks")
+ALL = [{"name": name, "steps": 2} if name in LONG else name for name in METRICS]
 SAMPLE = """\
 ======================================================================
   Task 0 Summary
@@ -91,6 +92,7 @@ def test_every_diagnostic_of_every_net_is_in_its_range(net, loss, drawn, images)
         )
     dashboard = Dashboard(learner, reference_size=16, ntk_size=6, extras=ALL)
     before = dashboard.before(task)
+    dashboard.after_step(*task.reference(8), torch.tensor(2.0))
     perturb(learner.net)
     after = dashboard.after(task)
     accuracies = {"train_acc", "test_acc"} if loss == "mse" else set()
@@ -101,7 +103,7 @@ def test_every_diagnostic_of_every_net_is_in_its_range(net, loss, drawn, images)
     for one in METRICS.values():
         if one.spectrum:
             values = after["spectra"][one.name]
-            assert len(values) == 6
+            assert len(values) == {"ntk_spectrum": 6, "hessian_eps_ranks": 9}[one.name]
         else:
             values = [after[one.name], *after["layers"].get(one.name, [])]
             assert len(values) == 1 + layers * one.per_layer
@@ -199,7 +201,7 @@ def test_gradients_that_overflow_are_a_divergence_not_a_share(mlp, images):
 
 def test_a_net_without_hidden_layers_has_no_ranks_and_says_so(drawn, images):
     learner = SmallLearner(drawn(MLP(SHAPE, 4, hidden=[]), torch.float32))
-    result = Dashboard(learner, reference_size=16, ntk_size=4, extras=list(METRICS)).before(images)
+    result = Dashboard(learner, reference_size=16, ntk_size=4, extras=ALL).before(images)
     without = {name for name, reason in result["reasons"].items() if reason is Reason.NO_HIDDEN_LAYER}
     assert without == {name for name, one in METRICS.items() if one.per_layer}
     assert set(result["reasons"]) == without

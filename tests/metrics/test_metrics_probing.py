@@ -114,15 +114,17 @@ def test_whether_gradients_are_recorded_is_left_to_the_caller():
 def train(net, optimizer_name, task, diagnostics: bool):
     optimizer = get_optimizer(optimizer_name, net, lr=0.01)
     learner = Learner(net, optimizer, loss="cross_entropy")
-    extras = [name for name in METRICS if name not in ("hessian_eff_rank", "trainability")]
-    extras.append({"name": "trainability", "steps": 2})
+    long = ("trainability", "hessian_eps_rank", "hessian_eps_ranks")
+    extras = [{"name": n, "steps": 2} if n in long else n for n in METRICS if n != "hessian_eff_rank"]
     dashboard = Dashboard(learner, reference_size=12, ntk_size=5, extras=extras)
     for _ in range(2):
         if diagnostics:
             dashboard.before(task)
         for epoch in range(task.epochs):
             for x, y in task.batches(epoch):
-                learner.learn(x, y)
+                loss = learner.learn(x, y).loss
+                if diagnostics:
+                    dashboard.after_step(x, y, loss)
         if diagnostics:
             result = dashboard.after(task)
             assert set(result["reasons"].values()) <= {Reason.RANK_DEFICIENT}

@@ -27,6 +27,8 @@ OPTIONS = {
     "hessian_top_eigenvalue": {"steps": 300},
     "sharpness": {"rho": 0.2},
     "trainability": {"steps": 4, "lr": 0.3},
+    "hessian_eps_rank": {"eps": 0.05},
+    "duplicate_units": {"threshold": 0.2},
 }
 
 
@@ -39,6 +41,7 @@ class Case:
         with torch.no_grad():  # some units that are silent, always or often
             first = self.net.hidden_layers()[0].incoming
             first.bias[0], first.bias[1] = -1e3, first.bias[1] - 1.0
+            self.net.hidden_layers()[-1].incoming.bias[3] += 8.0  # one that is always active
         self.initial = copy.deepcopy(self.net)
         x = torch.randn(20, *SHAPE, generator=generator, dtype=torch.float64)
         y = torch.randint(0, 3, (20,), generator=generator)
@@ -51,6 +54,12 @@ class Case:
         extras = [{"name": name, **options.get(name, {})} for name in METRICS if name != "hessian_trace_se"]
         dashboard = Dashboard(SmallLearner(self.net), extras=extras, reference_size=REFERENCE, ntk_size=FEW, seed=8)
         dashboard.before(self.task)
+        self.steps = [(torch.tensor(2.0), self.x[:4], self.y[:4]), (torch.tensor(0.9), self.x[4:], self.y[4:])]
+        self.plasticity = []
+        for loss, inputs, targets in self.steps:
+            after = sum(-math.log(row.detach().softmax(0)[k]) for row, k in zip(self.net(inputs), targets, strict=True))
+            self.plasticity.append(min(1, max(0, 1 - after / len(targets) / loss.item())))
+            dashboard.after_step(inputs, targets, loss)
         with torch.no_grad():
             for p in self.net.parameters():
                 p += 0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
@@ -206,6 +215,32 @@ def trace_error(case):
     )
 
 
+def correlates(columns, threshold):
+    def centred(column):
+        mean = sum(column) / len(column)
+        return [v - mean for v in column]
+
+    def cosine(a, b):
+        norms = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(v * v for v in b))
+        return sum(v * w for v, w in zip(a, b, strict=True)) / norms if norms else 0.0
+
+    rows = [centred(column) for column in columns]
+    return [any(cosine(a, b) > threshold for j, b in enumerate(rows) if j != i) for i, a in enumerate(rows)]
+
+
+def isometry_gap(case):
+    values = []
+    for layer in case.net.hidden_layers():
+        matrix = layer.incoming.weight.detach().flatten(1)
+        gram = matrix @ matrix.T
+        values.append((gram / torch.linalg.eigvalsh(gram).mean() - torch.eye(len(gram))).norm().item())
+    return [sum(values) / len(values), *values]
+
+
+def eps_rank(case, eps):
+    return (torch.linalg.eigvalsh(case.hessian()).abs() > eps).double().mean().item()
+
+
 def distances(case):
     pairs = zip(case.net.parameters(), case.initial.parameters(), strict=True)
     return math.sqrt(sum((p - p0).square().sum().item() for p, p0 in pairs))
@@ -242,6 +277,14 @@ REFERENCES = {
     "hessian_eff_rank": hessian_block,
     "sharpness": sharpness,
     "trainability": trainability,
+    "sample_plasticity": lambda c: sum(c.plasticity) / 2,
+    "hessian_eps_rank": lambda c: eps_rank(c, 0.05),
+    "hessian_eps_ranks": lambda c: [eps_rank(c, 10 ** (k / 4)) for k in range(-8, 1)],
+    "linearised_units": lambda c: units(
+        c, lambda columns: [sum(v > 0 for v in column) in (0, len(column)) for column in columns]
+    ),
+    "duplicate_units": lambda c: units(c, lambda columns: correlates(columns, 0.2)),
+    "isometry_gap": isometry_gap,
 }
 
 
@@ -273,4 +316,8 @@ def test_the_case_is_one_in_which_the_diagnostics_differ(cases, drawn):
     assert 0 < found["dead"] < found["dormant_proportion"] < 1
     assert found["tau_dormant"] != found["dormant_proportion"]
     assert found["zero_grad_share"] > 0
+    assert found["dead"] < found["linearised_units"] < 1
+    assert 0 < found["duplicate_units"] < 1
+    assert 0 < found["sample_plasticity"] < 1
+    assert 0 < found["hessian_eps_rank"] < 1
     assert len({found["eff_rank"], found["stable_rank"], found["approx_rank"]}) == 3

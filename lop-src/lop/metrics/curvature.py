@@ -49,7 +49,12 @@ class HessianProduct:
 
 
 def lanczos(product: HessianProduct, steps: int, generator: torch.Generator) -> Tensor:
-    """Ritz values of a symmetric operator, ascending, float64, on the CPU; at most `steps` of them.
+    """Ritz values of a symmetric operator, ascending, float64, on the CPU; at most `steps` of them."""
+    return ritz_pairs(product, steps, generator)[0]
+
+
+def ritz_pairs(product: HessianProduct, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Ritz values as `lanczos`, and the squared cosines of their vectors with the start, which sum to 1; float64, CPU.
 
     Lanczos with full reorthogonalisation from a random start. The ends of the spectrum converge first; where the
     operator has fewer distinct eigenvalues than `steps`, all of them are found.
@@ -76,8 +81,10 @@ def lanczos(product: HessianProduct, steps: int, generator: torch.Generator) -> 
     side = torch.tensor(off_diagonal[: len(diagonal) - 1], dtype=torch.float64)
     tridiagonal += torch.diag(side, 1) + torch.diag(side, -1)
     if not torch.isfinite(tridiagonal).all():
-        return torch.full((len(diagonal),), torch.nan, dtype=torch.float64)
-    return torch.linalg.eigvalsh(tridiagonal)
+        unknown = torch.full((len(diagonal),), torch.nan, dtype=torch.float64)
+        return unknown, unknown
+    values, vectors = torch.linalg.eigh(tridiagonal)
+    return values, vectors[0].square()
 
 
 def hutchinson_trace(product: HessianProduct, probes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,8 @@ class Dashboard:
         self.initial = [p.detach().clone() for p in learner.net.parameters()] if keep else None
         self._task_index: int | None = None
         self._earlier_outputs: Tensor | None = None
+        self._of_steps = [one.metric for one in self.chosen if one.metric.per_step is not None]
+        self._steps: dict[str, list[Any]] = {}  # sum and number of what they make of the task's steps
 
     def before(self, task) -> dict[str, Any]:
         """The values before a task's first step; keeps the outputs on its reference inputs for the churn.
@@ -73,13 +75,23 @@ class Dashboard:
         """The values after a task's last step, as `before`, with those that compare the two (ntk_churn)."""
         return self._measure(task, after=True)
 
+    def after_step(self, x: Tensor, y: Any, loss: Tensor) -> None:
+        """After an update on the batch (x, y), whose mean loss was `loss` before it: for what is made of steps."""
+        for one in self._of_steps:
+            assert one.per_step is not None
+            value = one.per_step(self.learner, x, y, loss)
+            pair = self._steps.setdefault(one.name, [torch.zeros_like(value), 0])
+            pair[0], pair[1] = pair[0] + value, pair[1] + 1
+
     def state_dict(self) -> dict[str, Any]:
         """Loads with `weights_only=True`."""
-        return {"task": self._task_index, "earlier_outputs": self._earlier_outputs, "initial": self.initial}
+        kept = {"task": self._task_index, "earlier_outputs": self._earlier_outputs, "initial": self.initial}
+        return kept | {"steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """So that a run resumed within a task gives the same churn, and the same distances from the start."""
         self._task_index, self._earlier_outputs = state["task"], state["earlier_outputs"]
+        self._steps = {name: list(pair) for name, pair in state["steps"].items()}
         if self.initial is not None and state["initial"] is not None:
             self.initial = state["initial"]
 
@@ -87,7 +99,8 @@ class Dashboard:
         start = time.perf_counter()
         with probing(self.learner.net, self.learner.optimizer), torch.enable_grad():
             earlier = self._earlier_outputs if after and self._task_index == task.index else None
-            probe = Probe(self.learner, task, self.settings, self.initial, earlier)
+            steps = self._steps if after and self._task_index == task.index else None
+            probe = Probe(self.learner, task, self.settings, self.initial, earlier, steps)
             measured = [one for one in self.chosen if after or not one.metric.after_only]
             values, reasons, details = {}, {}, {}
             for one in measured:
@@ -98,7 +111,7 @@ class Dashboard:
                 if reason is not None:
                     reasons[name] = reason
             if not after:
-                self._task_index, self._earlier_outputs = task.index, probe.outputs.clone()
+                self._task_index, self._earlier_outputs, self._steps = task.index, probe.outputs.clone(), {}
             result = _as_result([one.metric for one in measured], _read_back(values), reasons, probe)
         result["explanations"] = {name: explained(reason, details[name]) for name, reason in reasons.items()}
         result["evaluation_seconds"] = probe.evaluation_seconds

@@ -14,7 +14,7 @@ from lop.metrics.ntk import eigenvalues, ntk
 from lop.metrics.numerics import all_finite
 from lop.metrics.outputs import example_losses, select_outputs
 from lop.metrics.ranks import singular_values
-from lop.metrics.reasons import Reason
+from lop.metrics.reasons import Reason, UndefinedMetricError
 from lop.nets.base import FeatureRecorder
 from lop.utils.seeding import make_generator
 
@@ -35,14 +35,15 @@ class Probe:
 
     x, y: the reference batch; few: its first `ntk_size` examples; features: the activations of each hidden
     layer on x; outputs: the net's outputs on x. initial: the initial parameters, in the order of
-    `net.parameters()`, or None. earlier_outputs: the outputs on x before the task, or None.
+    `net.parameters()`, or None. earlier_outputs: the outputs on x before the task, or None. steps: sum
+    and number of what diagnostics made of the task's single steps, by name.
     """
 
-    def __init__(self, learner, task, settings: Settings, initial=None, earlier_outputs=None):
+    def __init__(self, learner, task, settings: Settings, initial=None, earlier_outputs=None, steps=None):
         self.learner, self.task, self.settings = learner, task, settings
         self.net, self.loss, self.active = learner.net, learner.loss, task.active
         self.layers = learner.net.hidden_layers()
-        self.initial, self.earlier_outputs = initial, earlier_outputs
+        self.initial, self.earlier_outputs, self._steps = initial, earlier_outputs, steps or {}
         self.x, self.y = task.reference(settings.reference_size)
         self.few = self.x[: settings.ntk_size], self.y[: settings.ntk_size]
         self._shared: dict[str, Any] = {}
@@ -57,6 +58,16 @@ class Probe:
         if name not in self._shared:
             self._shared[name] = compute()
         return self._shared[name]
+
+    def step_mean(self, name: str) -> Tensor:
+        """The mean over the task's steps of what the diagnostic of this name makes of each. -> ().
+
+        Raises UndefinedMetricError where there was none.
+        """
+        if name not in self._steps:
+            raise UndefinedMetricError(Reason.NO_STEP)
+        total, count = self._steps[name]
+        return total / count
 
     @cached_property
     def _pass(self) -> tuple[Tensor, list[Tensor]]:

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     NO_TRAIN_SPLIT = "the benchmark has no train split"
     NO_TEST_SPLIT = "the benchmark has no test split"
     NOT_MEASURED_BEFORE = "the outputs before this task were not measured"
+    NO_STEP = "no single update of this task was watched"
     NO_HIDDEN_LAYER = "the net has no hidden layer"
     NO_GRADIENT = "the outputs do not depend on the parameters"
     RANK_DEFICIENT = "not of full rank"

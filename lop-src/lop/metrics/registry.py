@@ -36,6 +36,8 @@ class Metric:
     compute: Probe -> 0-d tensor; (0-d tensor, tensor of layers) if per_layer; 1-d tensor if a spectrum; a `Limited`
     of these where the value is only a bound. Raises UndefinedMetricError. Its keyword-only, annotated parameters are
     the diagnostic's own options, given beside its name.
+    per_step: (learner, x, y, loss) -> 0-d tensor, called after every update with its batch and the batch's mean loss
+    before it; `compute` finds the mean over the task's steps as `probe.step_mean(name)`.
     check: called with (net, **options) when a dashboard is made that measures it; raises UserError.
     """
 
@@ -51,6 +53,7 @@ class Metric:
     after_only: bool = False
     needs_initial: bool = False
     companions: tuple[str, ...] = ()
+    per_step: Callable[..., Any] | None = None
     check: Callable[..., None] | None = None
 
     @property

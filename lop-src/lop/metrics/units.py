@@ -44,6 +44,25 @@ def dead_units(features: Tensor) -> Tensor:
     return active_share(features) == 0
 
 
+def linearised_units(features: Tensor) -> Tensor:
+    """Units whose feature is positive on every example and position, or on none: what they compute is linear on this
+    batch, for ReLU and its leaky relatives (Lewandowski 2024). -> bool (units,)."""
+    active = (_per_unit(features) > 0).flatten(2)
+    share = active.sum(dim=(0, 2))
+    return (share == 0) | (share == active.shape[0] * active.shape[2])
+
+
+def duplicate_units(features: Tensor, threshold: float = 0.95) -> Tensor:
+    """Units whose feature correlates (Pearson, over examples and positions) above `threshold` with another of the
+    layer. -> bool (units,). A constant unit correlates with none."""
+    rows = precise(_per_unit(features)).transpose(0, 1).flatten(1)
+    rows = rows - rows.mean(1, keepdim=True)
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    constant = norms <= 1e-12 * torch.linalg.vector_norm(precise(features)).clamp(min=1e-300)
+    rows = torch.where(constant, 0, rows / torch.where(constant, 1, norms))
+    return ((rows @ rows.T).fill_diagonal_(0) > threshold).any(1)
+
+
 def feature_norm(features: Tensor) -> Tensor:
     """The mean over examples of the Euclidean norm of a layer's features. (batch, ...) -> ()."""
     return precise(torch.linalg.vector_norm(features.flatten(1), dim=1)).mean()
@@ -93,6 +112,30 @@ def _tau_dormant(probe, *, tau: Annotated[float, Field(ge=0)] = 0.1):
 )
 def _dead(probe):
     return _proportions(probe.features, dead_units)
+
+
+@metric(
+    "linearised_units",
+    "linearised units",
+    (0, 1),
+    False,
+    "share of hidden units that are positive on all of the reference batch, or on none of it (Lewandowski 2024)",
+    per_layer=True,
+)
+def _linearised(probe):
+    return _proportions(probe.features, linearised_units)
+
+
+@metric(
+    "duplicate_units",
+    "duplicate units",
+    (0, 1),
+    False,
+    "share of hidden units whose feature correlates above `threshold` with another one's of their layer",
+    per_layer=True,
+)
+def _duplicates(probe, *, threshold: Annotated[float, Field(ge=-1, le=1)] = 0.95):
+    return _proportions(probe.features, lambda f: duplicate_units(f, threshold))
 
 
 @metric(

@@ -35,6 +35,18 @@ def weight_effective_rank(weight: Tensor) -> Tensor:
     return effective_rank(_weight_singular_values(weight))
 
 
+def isometry_gap(weight: Tensor) -> Tensor:
+    """norm_F(W W^T / m - I), m the mean eigenvalue of W W^T, of a weight as a matrix (out, rest), float64. -> ().
+
+    0 where the rows are orthogonal and of one length; at least sqrt(out - rest) where rows outnumber columns. NaN for
+    a matrix of zeros. As in FIRE (2026).
+    """
+    rows = len(weight)
+    eigenvalues = _weight_singular_values(weight).square()
+    shares = eigenvalues * rows / eigenvalues.sum()
+    return ((shares - 1).square().sum() + max(0, rows - len(shares))).sqrt()
+
+
 def _weight_singular_values(weight: Tensor) -> Tensor:
     matrix = precise(weight.detach()).flatten(1)
     if not torch.isfinite(matrix).all():
@@ -80,6 +92,19 @@ def _weight_cond(probe):
 )
 def _weight_eff_rank(probe):
     layers = torch.stack([weight_effective_rank(layer.incoming.weight) for layer in probe.layers])
+    return layers.mean(), layers
+
+
+@metric(
+    "isometry_gap",
+    "isometry gap",
+    (0, None),
+    False,
+    "distance of each hidden layer's incoming weight from orthogonal rows of one length; the scalar is the mean",
+    per_layer=True,
+)
+def _isometry_gap(probe):
+    layers = torch.stack([isometry_gap(layer.incoming.weight) for layer in probe.layers])
     return layers.mean(), layers
 
 

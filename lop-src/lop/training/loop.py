@@ -116,8 +116,8 @@ class Loop:
         results = self.population.learn(batches)
         if self.position.total == 0:
             self._require_start()
-        for member, result, (_, y) in zip(self.members, results, batches, strict=True):
-            member.recorder.record(result, y)
+        for member, task, result, batch in zip(self.members, self._tasks, results, batches, strict=True):
+            member.record(task, result, *batch)
         self.position.step += 1
         self.position.total += self._tasks[0].batch_steps
 

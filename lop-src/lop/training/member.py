@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from lop.config import Run
 from lop.data.stream import Task, TaskStream
 from lop.metrics import Dashboard, Reason, format_summary
@@ -61,6 +63,12 @@ class Member:
         self.recorder.start_task(task)
         self._before = self.dashboard.before(task) if self.run.diagnostics else {}
         self._keep_weights(task, "before")
+
+    def record(self, task: Task, result: Any, x: Tensor, y: Any) -> None:
+        """One batch of the task: what `learn` returned for it."""
+        self.recorder.record(result, y)
+        if self.run.diagnostics and task.batch_steps == 1:  # else a batch is many updates
+            self.dashboard.after_step(x, y, result.loss)
 
     def close_bin(self, task: Task, total: int) -> str | None:
         """total: steps so far. Returns what the config says to do about a divergence in this bin; None: there is none.

@@ -1,0 +1,57 @@
+"""How much each update achieves on the very batch that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lop.metrics.numerics import precise
+from lop.metrics.registry import metric
+
+LEAST_LOSS = 1e-8
+
+
+def sample_plasticity(before: Tensor, after: Tensor) -> Tensor:
+    """clamp(1 - after / max(before, 1e-8), 0, 1) of a batch's losses before and after the update on it. -> ().
+
+    1: the update has removed the loss; 0: it has not lowered it. NaN where a loss is. Elsayed & Mahmood (2024).
+    """
+    return (1 - precise(after) / precise(before).clamp(min=LEAST_LOSS)).clamp(0, 1)
+
+
+@contextmanager
+def _frozen_statistics(net: nn.Module) -> Iterator[None]:
+    """BatchNorm normalises by the batch, as in training, and its running statistics stay."""
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    try:
+        for m in norms:
+            m.track_running_stats = False
+        yield
+    finally:
+        for m in norms:
+            m.track_running_stats = True
+
+
+@torch.no_grad()
+def of_step(learner: Any, x: Tensor, y: Any, loss: Tensor) -> Tensor:
+    """After the learner's update on (x, y); loss: the batch's mean before it, without penalties."""
+    with _frozen_statistics(learner.net):
+        return sample_plasticity(loss, learner.loss_of(learner.net(x), y))
+
+
+@metric(
+    "sample_plasticity",
+    "sample plasticity",
+    (0, 1),
+    True,
+    "share of a batch's loss that the update on it removes, mean over the task's steps (Elsayed & Mahmood 2024)",
+    after_only=True,
+    per_step=of_step,
+)
+def _sample_plasticity(probe):
+    return probe.step_mean("sample_plasticity")
