@@ -27,7 +27,8 @@ OPTIONS = {
     "hessian_top_eigenvalue": {"steps": 300},
     "sharpness": {"rho": 0.2},
     "trainability": {"steps": 4, "lr": 0.3},
-    "hessian_eps_rank": {"eps": 0.05},
+    "hessian_eps_rank": {"eps": 0.05, "steps": 1000},
+    "hessian_eps_ranks": {"steps": 1000},
     "duplicate_units": {"threshold": 0.2},
 }
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lop.metrics.curvature import DENSE_BLOCK, HessianProduct, ritz_pairs
+from lop.metrics.curvature import HessianProduct, ritz_pairs
 from lop.metrics.outputs import example_losses
 from lop.metrics.registry import metric
 
@@ -24,11 +24,12 @@ def spectral_weights(
 ) -> tuple[Tensor, Tensor]:
     """(eigenvalues, weights that sum to 1): a density near that of the operator's eigenvalues; float64, on the CPU.
 
-    Up to 1,024 parameters the eigenvalues themselves. Beyond, stochastic Lanczos quadrature: from each random start
+    Up to `steps` parameters the eigenvalues themselves. Beyond, stochastic Lanczos quadrature: from each random start
     `steps` Ritz values, weighted by their vectors' squared first components; the error of a share falls with the root
-    of (probes x parameters). Ubaru et al. (2017); Ghorbani et al. (2019).
+    of (probes x parameters). Inside the spectrum nothing finer than about its width / steps is resolved: a share is
+    right where few eigenvalues are that near to eps. Ubaru et al. (2017); Ghorbani et al. (2019).
     """
-    if product.size <= DENSE_BLOCK:
+    if product.size <= steps:
         matrix = product.dense().cpu()
         finite = bool(torch.isfinite(matrix).all())
         values = torch.linalg.eigvalsh(matrix) if finite else torch.full((1,), torch.nan, dtype=matrix.dtype)
