@@ -55,7 +55,7 @@ class Case:
         extras = [{"name": name, **options.get(name, {})} for name in METRICS if name != "hessian_trace_se"]
         dashboard = Dashboard(SmallLearner(self.net), extras=extras, reference_size=REFERENCE, ntk_size=FEW, seed=8)
         dashboard.before(self.task)
-        self.steps = [(torch.tensor(2.0), self.x[:4], self.y[:4]), (torch.tensor(0.9), self.x[4:], self.y[4:])]
+        self.steps = [(torch.tensor(40.0), self.x[:4], self.y[:4]), (torch.tensor(0.9), self.x[4:], self.y[4:])]
         self.plasticity = []
         for loss, inputs, targets in self.steps:
             after = sum(-math.log(row.detach().softmax(0)[k]) for row, k in zip(self.net(inputs), targets, strict=True))

@@ -72,6 +72,8 @@ EAGER = {
     "dash": {"alpha": 0.5},
     "regrama": {"period": 2, "threshold": 0.8},
     "cpr": {"period": 3, "rate": 0.2},
+    "warm_up": {"steps": 5},
+    "hare_and_tortoise": {"decay": 0.9, "every": 1},
     "swr": {"period": 4, "factor": 0.3, "decay": 0.5, "prune": "share", "reset_optimizer": True},
 } | plugged.options
 SEEDS = (0, 1, 2)

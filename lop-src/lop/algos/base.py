@@ -48,6 +48,12 @@ class Host(Protocol):
     def labelled_batch(self, size: int) -> tuple[Tensor, Any]:
         """About `size` training examples of the current task, with what `loss_of` needs beside the outputs."""
 
+    def rollout(self) -> Tensor | None:
+        """The inputs of all that the update in progress learns from, in PPO; None where a batch is all."""
+
+    def policy_loss(self) -> Tensor | None:
+        """In PPO, of the last forward pass; None elsewhere."""
+
     def restart(self, generator: torch.Generator) -> None:
         """A newly drawn net, a forgotten optimizer, pristine interventions (the one that asks among them)."""
 

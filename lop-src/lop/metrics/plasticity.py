@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from lop.metrics.numerics import precise
 from lop.metrics.registry import metric
+from lop.nets.statistics import frozen_statistics
 
 LEAST_LOSS = 1e-8
 
@@ -24,23 +22,10 @@ def sample_plasticity(before: Tensor, after: Tensor) -> Tensor:
     return (1 - precise(after) / precise(before).clamp(min=LEAST_LOSS)).clamp(0, 1)
 
 
-@contextmanager
-def _frozen_statistics(net: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises by the batch, as in training, and its running statistics stay."""
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    try:
-        for m in norms:
-            m.track_running_stats = False
-        yield
-    finally:
-        for m in norms:
-            m.track_running_stats = True
-
-
 @torch.no_grad()
 def of_step(learner: Any, x: Tensor, y: Any, loss: Tensor) -> Tensor:
     """After the learner's update on (x, y); loss: the batch's mean before it, without penalties."""
-    with _frozen_statistics(learner.net):
+    with frozen_statistics(learner.net):
         return sample_plasticity(loss, learner.loss_of(learner.net(x), y))
 
 

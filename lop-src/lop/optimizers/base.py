@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lop.optimizers.entry_age import AGE_STATE, EntryRule, has_young, rejuvenate
+from lop.optimizers.entry_age import AGE_STATE, EntryRule, forget_ages, has_young, rejuvenate
 from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.multi_tensor import Generators, clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
@@ -100,6 +100,7 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
             raise UserError(f"{type(self).__name__} needs the model: pass the net instead of its parameters")
         self.max_grad_norm = max_grad_norm
         self.steps = 0
+        self._clock_restarts = 0
         self.young = False  # whether any parameter has entries whose age matters
         super().__init__(parameters_of(model_or_params), defaults)
         self.generator = make_generator(seed, "probes", device=self.param_groups[0]["params"][0].device)
@@ -275,6 +276,14 @@ class ClosureOptimizer(SavedOptimizer, Generic[E]):
         self.steps, self.young = 0, False
         for name in [name for name in vars(self) if name.startswith("_kept_")]:
             delattr(self, name)
+
+    def restart_clock(self) -> None:
+        """Step counts begin anew, of recently reset entries, too; moments stay: bias corrections are a first step's."""
+        for state in self.state.values():
+            if "step" in state:
+                state["step"] = torch.zeros_like(state["step"]) if isinstance(state["step"], Tensor) else 0
+            forget_ages(state)
+        self._clock_restarts += 1
 
     @torch.no_grad()
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:

@@ -103,13 +103,15 @@ class OptimizerStack:
                 member.state[own][name] = value[i] if name in self._entries else value
 
     def _remember(self) -> None:
-        self._seen = [(member.state, len(member.state)) for member in self.members]
+        self._seen = [(member.state, len(member.state), member._clock_restarts) for member in self.members]
         self._options = options(self.members[0])
 
     @property
     def intact(self) -> bool:
         """Whether the members can still be stepped as one: nobody has forgotten, loaded or set something meanwhile."""
-        for member, (state, size) in zip(self.members, self._seen, strict=True):
+        for member, (state, size, clock) in zip(self.members, self._seen, strict=True):
+            if member._clock_restarts != clock:
+                return False
             if member.young or member.steps != self.optimizer.steps or member.state is not state or len(state) != size:
                 return False
             if options(member) != self._options:

@@ -94,6 +94,13 @@ class UPGD(ClosureOptimizer[Pass]):
             if not self.state[p]:
                 self.state[p].update({name: torch.zeros_like(p) for name in names})
 
+    def restart_clock(self) -> None:
+        """The averages stay, and their weights are those of none."""
+        super().restart_clock()
+        for state in self.state.values():
+            for name in state.keys() & {"utility_weight", "exp_avg_weight", "exp_avg_sq_weight"}:
+                state[name].zero_()
+
     def _scalars(self, state: dict[str, Any]) -> tuple:
         return ()  # bias corrections are kept per entry
 

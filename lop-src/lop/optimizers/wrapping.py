@@ -93,6 +93,10 @@ class DelegatingOptimizer(WrappingOptimizer[E]):
         super().forget()
         self.base.forget()
 
+    def restart_clock(self) -> None:
+        self.base.restart_clock()
+        self._clock_restarts += 1
+
     def reset_entries(self, param: Tensor, mask: Tensor) -> None:
         self.base.reset_entries(param, mask)
 

@@ -112,10 +112,13 @@ class PPOLearner(Learner):
         self.clip, self.value_clip = clip, value_clip
         self.value_weight, self.entropy_weight = value_weight, entropy_weight
         self._loss_function = self.ppo_loss
+        self._rollout: Tensor | None = None
+        self._policy_loss: Tensor | None = None
 
     def learn(self, x: Tensor, y: Rollout) -> UpdateResult:
         """One update: all minibatch steps on a rollout; x: its observations."""
         steps, actions = [], []
+        self._rollout = x
         for observations, minibatch in y.minibatches():
             steps.append(self.learn_minibatch(observations, minibatch))
             actions.append(minibatch.actions)
@@ -125,6 +128,12 @@ class PPOLearner(Learner):
         """One gradient step."""
         self._last = (x, y)
         return super().learn(x, y)
+
+    def rollout(self) -> Tensor | None:
+        return self._rollout
+
+    def policy_loss(self) -> Tensor | None:
+        return self._policy_loss
 
     def labelled_batch(self, size: int) -> tuple[Tensor, Minibatch]:
         """The last minibatch: the loss needs the advantages and returns of transitions, which no task keeps."""
@@ -136,6 +145,7 @@ class PPOLearner(Learner):
         log_std = self.net.log_std.value
         log_probs = gaussian_log_prob(batch.actions, mean, log_std)
         loss = policy_loss(log_probs, batch.log_probs, batch.advantages, self.clip)
+        self._policy_loss = loss.detach()
         loss = loss + self.value_weight * value_loss(values, batch.returns, batch.values, self.value_clip)
         if self.entropy_weight:
             # the entropy of a Gaussian without its constant

@@ -166,6 +166,14 @@ class Learner:
         """Mean loss of the net's outputs, without penalties; outputs that the task does not use are masked."""
         return self._loss_function(self._masked(outputs), y)
 
+    def rollout(self) -> Tensor | None:
+        """The inputs of all that the update in progress learns from, where a batch is a part of it."""
+        return None
+
+    def policy_loss(self) -> Tensor | None:
+        """Of the last forward pass, where there is a policy."""
+        return None
+
     def labelled_batch(self, size: int) -> tuple[Tensor, Any]:
         """About `size` training examples of the current task, with what `loss_of` needs beside the outputs."""
         assert self.task is not None  # there is one from `set_task` on
