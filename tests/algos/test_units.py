@@ -23,10 +23,30 @@ SETTINGS = [
     ("mlp", {}),
     ("mlp", {"activation": "crelu"}),
     ("mlp", {"layer_norm": True}),
+    ("mlp", {"activation": "prelu"}),
+    ("mlp", {"activation": "fourier"}),
     ("convnet", {}),
     ("convnet", {"activation": "crelu", "layer_norm": True}),
     ("resnet18", {}),
 ]
+
+
+@pytest.mark.parametrize("net", ["mlp", "convnet"])
+def test_a_units_own_slope_starts_again(net, build):
+    learner, task = build(net=net, net_options={"activation": "prelu"}, optimizer="adam")
+    for x, y in task.batches()[:4]:
+        learner.learn(x, y)
+    layer = learner.hidden_layers[0]
+    weight = layer.activation.weight
+    before = weight.detach().clone()
+    reset_units(learner.optimizer, [reset_of(layer, [2])])
+    assert weight[2] == 0.25
+    kept = torch.arange(layer.units) != 2
+    assert torch.equal(weight[kept], before[kept])
+    assert not torch.equal(before, torch.full_like(before, 0.25))
+    state = learner.optimizer.state[weight]["exp_avg"]
+    assert state[2] == 0
+    assert state[kept].abs().min() > 0
 
 
 @pytest.mark.parametrize(("net", "options"), SETTINGS)

@@ -188,7 +188,7 @@ def test_every_optimizer(optimizer, algo):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sassha"])
-@pytest.mark.parametrize("algo", sorted(INTERVENTIONS))
+@pytest.mark.parametrize("algo", sorted(name for name, one in INTERVENTIONS.items() if one.stackable))
 def test_every_intervention(optimizer, algo):
     assert_stack_equals_singles(lambda seed: make_learner(seed, optimizer, [algo]))
 
@@ -378,6 +378,13 @@ def get_optimizer_or_none(name):
 
 def test_upgd_by_rows():
     assert_stack_equals_singles(lambda seed: make_learner(seed, "upgd", local=True), tasks=(0,))
+
+
+def test_who_watches_its_own_forward_passes_is_trained_alone():
+    assert {name for name, one in INTERVENTIONS.items() if not one.stackable} == {"plasticity_injection"}
+    stacked = StackedPopulation([make_learner(seed, algos=["plasticity_injection"]) for seed in SEEDS])
+    train(stacked, tasks=(0, 1))
+    assert not stacked.blocks
 
 
 def test_sam_is_as_stackable_as_its_base():

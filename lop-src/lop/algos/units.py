@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lop.algos.base import Intervention
 from lop.nets import HiddenLayer
+from lop.nets.activations import PerUnit
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ def _renew_incoming(optimizer, reset: UnitReset) -> None:
         param = getattr(layer.incoming, name)
         _write(param, reset, values)
         optimizer.reset_entries(param, unit_mask.view(-1, *[1] * (param.dim() - 1)))
+    if isinstance(layer.activation, PerUnit):
+        weight = layer.activation.weight
+        _write(weight, reset, weight.new_full((len(reset.units),), layer.activation.start))
+        optimizer.reset_entries(weight, unit_mask)
     if layer.norm is None:
         return
     for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):

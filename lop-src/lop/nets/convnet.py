@@ -48,7 +48,7 @@ class ConvNet(Net):
         rows: list[tuple[WeightLayer, nn.Module | None, nn.Module, int, nn.Module | None]] = []
 
         def add(name: str, incoming: WeightLayer, norm: nn.Module | None, pooling: nn.Module | None = None) -> None:
-            act = make_activation(name)
+            act = make_activation(name, len(incoming.weight))
             body.extend(m for m in (incoming, norm, act, pooling) if m is not None)
             rows.append((incoming, norm, act, expansion(name), pooling))
 

@@ -46,8 +46,10 @@ class Init:
 
 
 def _gain(nonlinearity: str) -> float:
-    # ELU, swish and GELU have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost.
-    names = {"elu": "relu", "swish": "relu", "gelu": "relu", "crelu": "linear"}
+    # ELU, swish and GELU have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost;
+    # nor is it of a sine and a cosine together. The others begin near ReLU, or as tanh.
+    names = dict.fromkeys(("elu", "swish", "gelu", "smooth_leaky", "prelu", "adalin_relu"), "relu")
+    names |= {"crelu": "linear", "fourier": "linear", "adalin": "tanh"}
     known: Any = names.get(nonlinearity, nonlinearity)  # torch lists its names, and refuses others
     return nn.init.calculate_gain(known)
 

@@ -36,7 +36,7 @@ class MLP(Net):
         for width in hidden:
             incoming = linear(features, width, Init(init, activation))
             norm = nn.LayerNorm(width) if layer_norm else None
-            act = make_activation(activation)
+            act = make_activation(activation, width)
             body += [m for m in (incoming, norm, act) if m is not None]
             rows.append((incoming, norm, act))
             features = width * expansion(activation)

@@ -20,10 +20,10 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = conv2d(in_channels, out_channels, 3, init, stride=stride, padding=1)
         self.norm1 = nn.BatchNorm2d(out_channels)
-        self.act1 = make_activation(activation)
+        self.act1 = make_activation(activation, out_channels)
         self.conv2 = conv2d(out_channels, out_channels, 3, init, padding=1)
         self.norm2 = nn.BatchNorm2d(out_channels)
-        self.act2 = make_activation(activation)
+        self.act2 = make_activation(activation, out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
@@ -72,7 +72,7 @@ class ResNet18(Net):
         draw = Init(init, activation)
         self.stem = conv2d(input_shape[0], width, 3, draw, padding=1)
         self.stem_norm = nn.BatchNorm2d(width)
-        self.stem_act = make_activation(activation)
+        self.stem_act = make_activation(activation, width)
         self._layers = [HiddenLayer("stem", self.stem, self.stem_norm, self.stem_act, ())]
         channels, body = width, []
         for stage, count in enumerate(blocks):
