@@ -95,6 +95,10 @@ def test_what_is_written_and_what_stays(net, options, build):
     for key in ("running_mean", "running_var"):
         if f"{modules.get(id(layer.norm))}.{key}" in written:
             written[f"{modules[id(layer.norm)]}.{key}"][[0, 2]] = True
+    slope = f"{modules.get(id(layer.activation))}.weight"
+    if slope in written:
+        written[slope][[0, 2]] = True
+        assert (layer.activation.weight[[0, 2]] == 0.25).all()
     (reader,) = layer.outgoing
     columns = written[f"{modules[id(reader)]}.weight"]
     groups = columns.view(len(columns), layer.expansion * layer.units, -1)
