@@ -14,9 +14,10 @@ import resource
 import shutil
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-from lop.executors import Job, Outcome
+from lop.executors import Job, LocalProcesses, Outcome, job_of
 from lop.runs import load
 from lop.study import Driver, make_study
 from lop.study.tables import comparison_table, runs_table
@@ -51,6 +52,11 @@ class Written:
                 started = time.process_time()
 
 
+def nothing(given: dict) -> list[Outcome]:
+    """The work of a job that takes no time."""
+    return [Outcome(name, "finished") for name in given["names"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000, help="populations of one run each")
@@ -81,6 +87,11 @@ def main() -> None:
         )
         timed("  of which writing the folders", lambda: None)
         rows[-1] = (rows[-1][0], executor.seconds, rows[-1][2])
+        configs = [trial.config for trial in result.trials.values()]
+        jobs = timed("jobs of them, without populations", lambda: [job_of([config]) for config in configs])
+        timed("  through two local processes", lambda: list(LocalProcesses(parallel=2).run(jobs, nothing)))
+        timed("  their size as text, KB a job", lambda: None)
+        rows[-1] = (rows[-1][0], len(json.dumps(asdict(jobs[0]))) / 1000, rows[-1][2])
         timed("the same command again: read what is there", lambda: Driver(study).read())
         timed("tables", lambda: (runs_table(result), comparison_table(result, {})))
         timed("lop status", lambda: status_lines(folder))

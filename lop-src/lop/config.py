@@ -68,6 +68,7 @@ class Run(BaseModel):
     checkpoint_minutes: Amount = 10.0
     on_divergence: Literal["continue", "stop", "reset_network"] = "continue"
     keep_weights: Flag = False
+    tensorboard: Flag = False  # scalars for TensorBoard, beside the tables
     diagnostics: Flag = True
 
 

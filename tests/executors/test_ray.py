@@ -13,6 +13,17 @@ from lop.executors import RayCluster, train
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
 
 
+def started(node):
+    """Ray gives a node 30 seconds to start, which a busy machine may not have."""
+    for _ in range(4):
+        try:
+            return node()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return node()
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     from ray.cluster_utils import Cluster
@@ -20,8 +31,9 @@ def cluster(monkeypatch):
     here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, here)))
     small = {"object_store_memory": 80 * 2**20}
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
-    found.spare = found.add_node(num_cpus=1, **small)
+    found = Cluster()
+    started(lambda: found.add_node(num_cpus=1, include_dashboard=False, **small))
+    found.spare = started(lambda: found.add_node(num_cpus=1, **small))
     yield found
     ray.shutdown()
     found.shutdown()

@@ -20,7 +20,7 @@ ASIDE = "old-"  # what an earlier run left, below its own folder
 CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 # the config last: as long as it is there, a killed process's work is taken up again
 OWN_NAMES = (*(f"{name}.csv" for name in TABLES), *(f"analysis_{name}.csv" for name in TABLES), "weights")
-OWN_NAMES += (*CHECKPOINTS, "versions.json", "status.json", "config.json")
+OWN_NAMES += ("tensorboard", *CHECKPOINTS, "versions.json", "status.json", "config.json")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no files on Windows
 
 

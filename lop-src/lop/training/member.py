@@ -14,6 +14,7 @@ from lop.metrics import Dashboard, Reason, format_summary
 from lop.metrics.numerics import all_finite
 from lop.runs import RunFolder, checkpoint
 from lop.runs.records import phase_rows, scalar_columns, timings
+from lop.runs.scalars import Scalars
 from lop.training.learner import Learner
 from lop.training.online import OnlineRecorder, scores
 from lop.utils.errors import UserError
@@ -40,6 +41,7 @@ class Member:
     ):
         self.run, self.folder, self.stream, self.learner = run, folder, stream, learner
         self.dashboard, self.recorder, self.report = dashboard, recorder, report
+        self._scalars = Scalars(folder.path) if run.tensorboard else None
         self._before: dict | None = None  # the current task's first diagnostics; None: it has not begun
         self._bin = self._restarts = 0
         self._diverged_step = -1  # the current task's first one; -1: none
@@ -53,6 +55,8 @@ class Member:
     def set_status(self, status: str, tasks_done: int) -> None:
         """For whoever looks into the folder; kept as `status`."""
         self.status = status
+        if self._scalars is not None:
+            self._scalars.close()
         self.folder.set_status(status, data=self.stream.data_description, tasks_done=tasks_done)
 
     def begin(self, task: Task) -> None:
@@ -79,6 +83,8 @@ class Member:
         summary, bad = self.recorder.close_bin()
         self.folder.tables["online"].append([{"task": task.index, "bin": self._bin, "step": total, **summary}])
         self._bin += 1
+        if self._scalars is not None:
+            self._scalars.write("online", total, summary)
         if bad is not None:
             return self._diverged(task, total - (pending - bad) * task.batch_steps, Reason.NON_FINITE_LOSS)
         if not all_finite(self.learner.net.parameters()):
@@ -126,6 +132,8 @@ class Member:
             for name, rows in phase_rows(task.index, phase, values).items():
                 self.folder.tables[name].append(rows)
         self.folder.tables["tasks"].append([row])
+        if self._scalars is not None:
+            self._scalars.write("tasks", row["steps"], row)
         seconds = time.monotonic() - self._task_started
         timing = {"task": task.index, "seconds": seconds, **timings(before, after)}
         timing |= {"session": session(), "load": load_per_core()}
