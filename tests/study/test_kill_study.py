@@ -38,7 +38,7 @@ def written(tmp_path: Path, name: str) -> Path:
     return path
 
 
-def wait_for(what, seconds: float = 120) -> None:
+def wait_for(what, seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it took too long"
@@ -63,7 +63,7 @@ def test_killed_with_a_worker_it_goes_on_to_the_same_tables(tmp_path, capsys):
     family = driver.children(recursive=True)
     driver.kill()
     driver.wait()
-    wait_for(lambda: not any(map(alive, family)), 30)
+    wait_for(lambda: not any(map(alive, family)))
     assert main(["study", "-c", str(path), "--no-report"]) == 0
     said = capsys.readouterr().out
     assert "has the best mean online accuracy" in said

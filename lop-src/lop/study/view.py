@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import platform
 import sys
 import threading
 import time
@@ -32,6 +34,7 @@ class LiveView:
         for left in self.folder.glob("*.json"):  # by jobs that were killed
             with contextlib.suppress(OSError):
                 left.unlink()
+        self.facts |= {"host": platform.node(), "process": os.getpid()}
         write_facts(self.folder / STUDY, self.facts)
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -71,9 +74,24 @@ def progress_lines(folder: Path) -> list[str]:
         return lines
     text = f"{stage['stage']}: {stage['done']} of {stage['runs']} runs done"
     text += f", {stage['failed']} failed" if stage["failed"] else ""
+    if _gone(stage):
+        return [f"{text}; the study was stopped, the same command goes on"]
     if (left := _left(stage, running, now)) is not None:
         text += f", about {in_words(left)} left"
     return [*lines, text]
+
+
+def _gone(stage: dict[str, Any]) -> bool:
+    """Whether the process that drives the study was killed; of another machine nobody knows."""
+    if stage.get("host") != platform.node() or os.name == "nt":
+        return False
+    try:
+        os.kill(stage["process"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        pass
+    return False
 
 
 def _left(stage: dict[str, Any], running: list[dict[str, Any]], now: float) -> float | None:

@@ -188,10 +188,12 @@ def jobs_of(grid: Grid, cells: Sequence[Cell]) -> list[Job]:
     """The jobs that carry out these cells: populations, or a job for each where the notebook is the user's own."""
     configs = [grid.configs[cell.name] for cell in cells]
     by_name = {cell.name: cell for cell in cells}
+    progress = str(grid.results_dir / ".progress")
     jobs = []
     for members in [[config] for config in configs] if grid.own else populations(configs):
         own = [by_name[config.run_name()] for config in members]
-        jobs.append(job_of(members, extras=[asdict(cell) for cell in own], files=[cell.output for cell in own]))
+        files = [cell.output for cell in own]
+        jobs.append(job_of(members, extras=[asdict(cell) for cell in own], files=files, progress=progress))
     return jobs
 
 
