@@ -26,6 +26,7 @@ def started(node):
 
 @pytest.fixture
 def cluster(monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default: beside other processes they would stand still
     from ray.cluster_utils import Cluster
 
     here = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
