@@ -42,7 +42,7 @@ def cluster(monkeypatch):
 
 def test_a_node_dies_and_nothing_is_lost(cluster, tmp_path):
     """Tables equal to those of this process, with folders that all nodes see and with folders of their own."""
-    longer = {"benchmark.num_tasks": 40, "run.checkpoint_every": 50}
+    longer = {"benchmark.num_tasks": 24, "run.checkpoint_every": 50}
     jobs = tiny_jobs(tmp_path / "there", overrides=longer)
 
     def kill_a_node_in_mid_run():
