@@ -60,7 +60,18 @@ if importlib.util.find_spec("lop") is None:  # Kaggle: from the attached data se
     runpy.run_path(str(found[0]), {"repository": repository}, "__main__")
 
 from lop import viz
-from lop.notebook import ask, load_all, preview, run_all, show, show_by_task, show_verdict, summary
+from lop.notebook import (
+    ask,
+    load_all,
+    preview,
+    run_all,
+    show,
+    show_by_task,
+    show_diagnostics,
+    show_verdict,
+    summary,
+    texts,
+)
 
 chosen = ask(globals())
 
@@ -76,37 +87,24 @@ show_verdict(results, plain, runs=runs, contents=sections)
 show(viz.online_accuracy, results.tasks, baselines=[plain])
 
 # %%
-text = "*Online accuracy* is the share of examples predicted correctly **before** the update on them. "
-text += "The cost of a method stands beside its result: equal steps are not equal time."
-show(summary, results, plain, heading="The numbers", text=text)
+show(summary, results, plain, heading="The numbers", text=texts.NUMBERS)
 show(viz.compare_optimizers, results.tasks, baselines=[plain])
 
 # %%
-text = "A plastic network learns the last task as fast as the first: its curves lie on top of each other."
 binned = len(results.online) and results.online["bin"].max() > 0
 draw, options = (viz.within_task, {}) if binned else (viz.online_curve, {"baselines": [plain]})
-show(draw, results.online, heading="Within a task", text=text, **options)
+show(draw, results.online, heading="Within a task", text=texts.WITHIN, **options)
 
 # %%
 show_by_task(results, heading="Task by task")
 
 # %%
-text = "Dotted: before the task; solid: after it. Falling ranks, growing weights and dormant units are the usual "
-text += "companions of lost plasticity."
-show(viz.dashboard_grid, results.tasks, baselines=[plain], heading="Why: the diagnostics", text=text)
-
-# %%
+show_diagnostics(results, plain)
 show(viz.layer_ranks, results.layers)
-show(viz.dormant_heatmap, results.layers)
 
 # %%
-text = "Do the diagnostics at the start of a task tell how well it will be learned? Each point is the rank correlation "
-text += "over tasks; an interval that holds zero says: not on this evidence."
-show(viz.diagnostics_vs_accuracy, results.tasks, baselines=[plain], text=text)
+show(viz.diagnostics_vs_accuracy, results.tasks, baselines=[plain], text=texts.PREDICTION)
 
 # %%
-text = "In a live notebook a form appears here: choose runs, figure, diagnostics, layers and smoothing. All figures "
-text += "are made of the CSV files in the run folders: `lop.load(folder)` reads them, and every figure takes such a "
-text += "table, so that runs of other days can be put into the same plot."
-show(viz.explore, results, baselines=[plain], heading="Look around", text=text)
+show(viz.explore, results, baselines=[plain], heading="Look around", text=texts.EXPLORE)
 print(*(f"{run.status}: {run.folder}" for run in runs), sep="\n")

@@ -36,30 +36,23 @@ time_limit_hours = None  # stop cleanly before this; run again to go on
 
 # %%
 from lop import viz
-from lop.notebook import run_parameters, show, show_diagnostics, summary
+from lop.notebook import run_parameters, show, show_by_task, show_diagnostics, show_verdict, summary
 from lop.notebook.tables import hard_tasks
 
 results = run_parameters(globals())
-
-# %% [markdown]
-# ## Performance
-# Easy tasks look easy; performance is measured on the hard ones, which have even numbers.
-
-# %%
-show(viz.online_accuracy, results.tasks, baselines=methods[:1])
-
-# %% [markdown]
-# From here to the diagnostics: the hard tasks alone.
-
-# %%
 hard = hard_tasks(results)
-show(viz.within_task, hard.online)
 
 # %%
-show(summary, hard, baseline=methods[0])
+show_verdict(hard, methods[0])
+text = (
+    "Easy tasks look easy: what is said above is of the hard ones, which have even numbers. So is all below to the why."
+)
+show(viz.online_accuracy, results.tasks, baselines=methods[:1], text=text)
 
-# %% [markdown]
-# ## Why: the diagnostics
+# %%
+show(viz.within_task, hard.online)
+show(summary, hard, baseline=methods[0])
+show_by_task(hard)
 
 # %%
 show_diagnostics(results, methods[0])

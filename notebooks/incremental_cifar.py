@@ -41,16 +41,12 @@ from lop.notebook import run_parameters, show_diagnostics, show_performance
 
 results = run_parameters(globals())
 
-# %% [markdown]
-# ## Performance
-# Accuracy on the classes seen so far; an increment is a task here.
+# %%
+show_performance(
+    results, methods[0], text="Accuracy on the classes seen so far; an increment is a task here.", within=True
+)
 
 # %%
-show_performance(results, methods[0], within=True)
-
-# %% [markdown]
-# ## Why: the diagnostics
-# In the paper, the base system ends with 56% dormant units and a stable rank of 75 of 100.
-
-# %%
-show_diagnostics(results, methods[0])
+show_diagnostics(
+    results, methods[0], "In the paper, the base system ends with 56% dormant units and a stable rank of 75 of 100."
+)

@@ -30,7 +30,7 @@ methods = [
     "secondorder_sassha",
     "secondorder_adahessian",
 ]  # names of configs in lop-src/lop/permuted_mnist/cfg/digits (cfg for permuted_mnist)
-seeds = [0]
+seeds = "0-2"
 dataset = None  # None: the benchmark's own; permuted_mnist also takes "fashion_mnist" or a path to your images
 overrides = {"benchmark.num_tasks": 20, "run.threads": 1}  # anything by its path in the config
 results_dir = "results/permuted_mnist"
@@ -42,15 +42,10 @@ from lop.notebook import run_parameters, show_diagnostics, show_performance
 
 results = run_parameters(globals())
 
-# %% [markdown]
-# ## Performance
-# Online accuracy: the share of examples predicted correctly before the update on them.
-
 # %%
-show_performance(results, methods[0])
-
-# %% [markdown]
-# ## Why: the diagnostics
+show_performance(
+    results, methods[0], text="Online accuracy: the share of examples predicted correctly before the update on them."
+)
 
 # %%
 show_diagnostics(results, methods[0])

@@ -25,7 +25,7 @@
 # %% tags=["parameters"]
 benchmark = "random_label_mnist"  # random_label_mnist, random_label_cifar
 methods = ["bp", "l2_init", "secondorder_sassha"]  # names of configs in lop-src/lop/random_labels/cfg/mnist (or cifar)
-seeds = [0]
+seeds = "0-2"
 dataset = "digits"  # "digits" is embedded; None: MNIST (random_label_cifar: CIFAR-10)
 overrides = {
     "benchmark.num_tasks": 8,
@@ -41,15 +41,8 @@ from lop.notebook import run_parameters, show_diagnostics, show_performance
 
 results = run_parameters(globals())
 
-# %% [markdown]
-# ## Performance
-# Average online accuracy of a task: how fast the labels are memorised.
-
 # %%
-show_performance(results, methods[0], within=True)
-
-# %% [markdown]
-# ## Why: the diagnostics
+show_performance(results, methods[0], text="Online accuracy of a task: how fast the labels are memorised.", within=True)
 
 # %%
 show_diagnostics(results, methods[0])

@@ -23,7 +23,7 @@
 # %% tags=["parameters"]
 benchmark = "slowly_changing_regression"  # slowly_changing_regression
 methods = ["relu", "relu_step_size_0.003", "linear"]  # names of configs in lop-src/lop/slowly_changing_regression/cfg
-seeds = [0]
+seeds = "0-4"  # single runs vary much
 overrides = {"benchmark.num_tasks": 20}  # {} is the paper's million examples
 results_dir = "results/regression"
 time_limit_hours = None  # stop cleanly before this; run again to go on
@@ -33,18 +33,16 @@ from lop.notebook import run_parameters, show_diagnostics, show_performance
 
 results = run_parameters(globals())
 
-# %% [markdown]
-# ## Performance
-# Squared error, a point per 10,000 examples; a learner that loses plasticity falls back to the linear one or below.
-# Single runs vary much: raise `seeds` before drawing a conclusion.
+# %%
+show_performance(
+    results,
+    methods[0],
+    text="Squared error, a point per 10,000 examples; a learner without plasticity falls back to the linear one.",
+)
 
 # %%
-show_performance(results, methods[0])
-
-# %% [markdown]
-# ## Why: the diagnostics
-# Five hidden units: every dormant one is a fifth of the net. The units of the linear learner are never dormant, and its
-# rank stays, but it cannot do better than a plane.
-
-# %%
-show_diagnostics(results, methods[0])
+show_diagnostics(
+    results,
+    methods[0],
+    "Every dormant unit is a fifth of the net; the linear learner has none, but cannot do better than a plane.",
+)

@@ -40,57 +40,39 @@ movie_seconds = 4.0  # simulated time of the rollout shown at the end; 0: none
 from IPython.display import display
 
 from lop import viz
-from lop.notebook import run_methods, show
+from lop.notebook import run_parameters, show, show_by_task, show_verdict
 from lop.notebook.film import film
-from lop.notebook.tables import by_task
 from lop.utils.errors import UserError
 
-results = run_methods(
-    benchmark,
-    methods,
-    seeds=seeds,
-    num_tasks=num_tasks,
-    results_dir=results_dir,
-    time_limit_hours=time_limit_hours,
-    threads=threads,
-    device="cpu",
-    overrides={"benchmark.task_steps": task_steps, **overrides},
-)
+device = "cpu"  # the nets are small, and the environments run there
+overrides = {"benchmark.task_steps": task_steps, **overrides}
+results = run_parameters(globals())
 tasks, baseline = results.tasks, methods[:1]
 
-# %% [markdown]
-# ## Returns
-# Undiscounted return per episode of the policy in training, over environment steps; vertical lines part the tasks.
-
 # %%
-show(viz.online_curve, results.online, baselines=baseline)
+show_verdict(results, methods[0])
+text = "Undiscounted return per episode of the policy in training; vertical lines part the tasks."
+show(viz.online_curve, results.online, baselines=baseline, text=text)
 
 # %%
 columns = ["online_return", "online_length", "policy_kl", "weight_change", "dormant_proportion_after"]
-show(by_task, results, columns)
-
-# %% [markdown]
-# ## The policy and its net
-# *Policy churn* is the mean KL divergence between the policy at the start of a task and at its end, on observations
-# of the task's first rollout. A policy that still learns moves; one that jumps forgets.
+show_by_task(results, columns)
 
 # %%
-show(viz.policy_over_time, tasks, baselines=baseline)
-
-# %% [markdown]
-# Diagnostics before (dotted) and after (solid) every task. *Churn* here is the mean squared change of all outputs, the
-# values included.
+text = "*Policy churn* is the mean KL divergence between the policy at the start of a task and at its end, on "
+text += "observations of the task's first rollout. A policy that still learns moves; one that jumps forgets."
+show(viz.policy_over_time, tasks, baselines=baseline, heading="The policy and its net", text=text)
 
 # %%
-show(viz.dashboard_grid, tasks, baselines=baseline)
-
-# %% [markdown]
-# The layers `value0`, `value1` are those of the value net, `policy0`, `policy1` those of the policy.
-
-# %%
-show(viz.layer_ranks, results.layers)
+text = (
+    "Diagnostics before (dotted) and after (solid) every task. *Churn* here is the mean squared change of all outputs, "
+)
+text += "the values included."
+show(viz.dashboard_grid, tasks, baselines=baseline, text=text)
 
 # %%
+text = "The layers `value0`, `value1` are those of the value net, `policy0`, `policy1` those of the policy."
+show(viz.layer_ranks, results.layers, text=text)
 show(viz.dormant_heatmap, results.layers)
 
 # %% [markdown]

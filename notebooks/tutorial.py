@@ -25,42 +25,29 @@
 
 # %% tags=["parameters"]
 num_tasks = 40
-seeds = [0, 1]
+seeds = [0, 1, 2]
 results_dir = "results/tutorial"
 
 # %%
 import torch
 
 from lop import viz
-from lop.notebook import check_parameters, load_all, show, summary
+from lop.notebook import check_parameters, load_all, show, show_verdict, summary
 from lop.optimizers import optimizer
 from lop.optimizers.base import ClosureOptimizer
-from lop.plan import make_config
-from lop.runner import run
+from lop.plan import make_config, members
+from lop.runner import run_population
 
 check_parameters()
 
 
 def train(optimizer, algos=(), **options):
-    """The runs of one method, one per seed; a run that is there already is not repeated."""
+    """The runs of one method, one per seed, side by side; a run that is there already is not repeated."""
     settings = {"benchmark.num_tasks": num_tasks, "benchmark.epochs": 1, "run.results_dir": results_dir}
-    settings |= {
-        "run.device": "cpu",
-        "run.threads": 1,
-        **{f"optimizer.{name}": value for name, value in options.items()},
-    }
-    return [
-        run(
-            make_config(
-                benchmark="permuted_digits",
-                optimizer=optimizer,
-                algos=list(algos),
-                overrides={**settings, "run.seed": seed},
-            ),
-            summaries=False,
-        )
-        for seed in seeds
-    ]
+    settings |= {"run.device": "cpu", "run.threads": 1}
+    settings |= {f"optimizer.{name}": value for name, value in options.items()}
+    config = make_config(benchmark="permuted_digits", optimizer=optimizer, algos=list(algos), overrides=settings)
+    return run_population(members(config, seeds=seeds), summaries=False)
 
 
 # %% [markdown]
@@ -112,6 +99,7 @@ cures = [
     *train("adam", ["shrink_and_perturb"], lr=0.01),
 ]
 cured = load_all([*adam, *cures])
+show_verdict(cured, "adam")
 show(viz.online_accuracy, cured.tasks, baselines=["adam"])
 
 # %% [markdown]

@@ -76,7 +76,7 @@ def test_notebooks_that_need_no_download(tmp_path, shown, name, overrides):
     names = play(name, results_dir=str(tmp_path / "results"), overrides=overrides)
     assert len(load(tmp_path / "results").runs) == len(names["methods"])
     assert figures(shown) >= 4
-    (table,) = [value.data for value in shown if "| cost |" in getattr(value, "data", "")]
+    (table,) = [value.data for value in shown if "| cost (" in getattr(value, "data", "")]
     assert "*early* and *late*" in table  # with what its columns mean
 
 

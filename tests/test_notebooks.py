@@ -83,7 +83,7 @@ def test_the_notebook_runs_and_says_what_it_did(tmp_path):
     assert "sassha + sdp + ema" in said
     assert "2/2" in said  # progress, as text
     assert "*cost*: training time as a multiple of that of sgd" in said
-    assert "| cost |" in said
+    assert "| cost (" in said
     assert "sassha + sdp + ema, sgd (2 seeds each) on permuted_digits: 2 tasks of 445 steps, about" in said
     assert "2 runs, accuracy" in said  # progress, as mean and spread
     assert "**Two seeds decide nothing.**" in said

@@ -29,7 +29,9 @@ def two() -> Results:
 
 def test_the_summary_has_cost_beside_performance_in_the_order_of_the_runs(two):
     lines = summary(two).data.splitlines()
-    assert lines[0] == "| label | seeds | tasks | mean | early | late | change | worst | seconds | cost |"
+    columns = ["method", "seeds", "tasks", "online accuracy", "early", "late", "change", "worst task"]
+    columns += ["seconds per task", "cost (sgd = 1)"]
+    assert lines[0] == f"| {' | '.join(columns)} |"
     assert lines[2:4] == [
         "| sgd | 1 | 0-4 of 5 | 48.0% | 50.0% | 40.0% | -10.0 pp | 40.0% | 1 | 1 |",
         "| sassha | 1 | 0-4 of 5 | 78.0% | 80.0% | 70.0% | -10.0 pp | 70.0% | 4 | 4 |",  # (5 - 1) / (2 - 1)
@@ -40,14 +42,15 @@ def test_the_summary_says_what_its_columns_mean(two):
     said = summary(two).data.split("\n\n")[1]
     assert "(early 0, late 4)" in said
     assert "as a multiple of that of sgd" in said
-    assert "*final*" not in said  # the late one, where nothing else is measured
+    assert "final" not in said  # the late one, where nothing else is measured
     assert "~" not in said
     apart = two.timing.assign(session=["s1"] * 5 + ["s2"] * 5)
     marked = summary(Results(tasks=two.tasks, timing=apart)).data
     assert "| ~4 |" in marked
     assert "~: not timed in one session" in marked
     trained = results_of({"sgd": 0.5}, {"sgd": 2.0}, train_acc_after=0.75)
-    assert "*final*: training accuracy" in summary(trained).data
+    assert "*final training accuracy*: after the late tasks" in summary(trained).data
+    assert "| final training accuracy |" in summary(trained).data
     assert " 75.0% |" in summary(trained).data
     losses = two.tasks.drop(columns="online_accuracy")
     said = summary(Results(tasks=losses, timing=two.timing)).data

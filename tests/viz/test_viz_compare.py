@@ -31,7 +31,7 @@ def test_comparison_draws_means_errors_and_early_to_late(tasks):
     bar = average.containers[0]
     mean, (segments,) = bar.lines[0], [part.get_segments() for part in bar.lines[2]]
     assert mean.get_xdata()[0] == pytest.approx(0.585)
-    np.testing.assert_allclose(sorted(segments[0][:, 0]), [0.575, 0.595])  # +- one standard error, 0.01
+    np.testing.assert_allclose(sorted(segments[0][:, 0]), [0.575, 0.595])  # 95% bootstrap: all that two seeds have
     assert final.containers[0].lines[0].get_xdata()[0] == pytest.approx(0.615)
     early, late = change.containers[:2]
     assert early.lines[0].get_xdata()[0] == pytest.approx(0.605)
@@ -42,6 +42,11 @@ def test_comparison_draws_means_errors_and_early_to_late(tasks):
 def test_comparison_of_single_seeds_of_regressions_and_of_diverged_runs(tasks, regression_tasks):
     single = compare_optimizers(tasks[tasks["seed"] == 0])
     assert single.axes[0].containers[0].lines[2] == ()
+    for ax in single.axes:  # without an interval nothing is zoomed
+        assert ax.get_xlim()[0] <= 0
+        assert ax.get_xlim()[1] >= 1
+    loss = compare_optimizers(regression_tasks[regression_tasks["seed"] == regression_tasks["seed"].iloc[0]])
+    assert loss.axes[0].get_xlim()[0] <= 0
     assert "loss" in compare_optimizers(regression_tasks).axes[0].get_title(loc="left")
     tasks.loc[tasks["label"] == "sassha", ["online_accuracy", "test_acc_after"]] = np.nan
     figure = compare_optimizers(tasks)

@@ -1,5 +1,6 @@
 """What the notebooks share: where they run, the configs that their parameters mean, and how they show results."""
 
+from lop.notebook import texts
 from lop.notebook.choice import ask
 from lop.notebook.display import describe, show, show_by_task, show_diagnostics, show_performance, show_verdict
 from lop.notebook.estimate import preview
@@ -27,4 +28,5 @@ __all__ = [
     "show_performance",
     "show_verdict",
     "summary",
+    "texts",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from lop.config import Config, Section
+from lop.notebook import texts
 from lop.notebook.advice import next_steps
 from lop.notebook.tables import PERFORMANCE, by_task, summaries, summary
 from lop.plan import BENCHMARKS
@@ -72,14 +73,20 @@ class Folded:
         return f"{self.title}\n{self.text if self.table is None else self.table.to_string()}"
 
 
-def show_by_task(results: Results, columns: Sequence[str] = PERFORMANCE, *, heading: str | None = None) -> None:
+def show_by_task(
+    results: Results,
+    columns: Sequence[str] = PERFORMANCE,
+    *,
+    heading: str | None = None,
+    text: str = texts.FOLDED,
+) -> None:
     """Folded: performance task by task, and the printed summary of every task of each method's first run."""
     from IPython.display import display
 
     def table(tables: Results) -> Folded:
         return Folded("Performance task by task, mean over seeds", table=by_task(tables, columns))
 
-    show(table, results, heading=heading, text="Unfold for the numbers behind the curves.")
+    show(table, results, heading=heading, text=text)
     for title, text in summaries(results):
         display(Folded(title, text))
 
@@ -104,24 +111,31 @@ def verdict_text(results: Results, baseline: str, runs: Sequence[RunResult], con
     return "\n\n".join(parts)
 
 
-DIAGNOSTICS = (
-    "Before (dotted) and after (solid) every task. Falling ranks, growing weights and dormant units (Dohare: active on "
-    "less than 1% of the inputs) are the usual companions of lost plasticity. The map shows in which layer they are."
-)
+WHY = "Why: the diagnostics"
 
 
-def show_diagnostics(results: Results, baseline: str) -> None:
-    """How to read the diagnostics, all of them over the tasks, and the dormant units of every layer."""
-    show(lambda tasks: Markdown(DIAGNOSTICS), results)
-    show(dashboard_grid, results.tasks, baselines=[baseline])
+def show_diagnostics(results: Results, baseline: str, text: str = "") -> None:
+    """How to read the diagnostics, all of them over the tasks, and the dormant units of every layer.
+
+    text: more of it, for this benchmark.
+    """
+    show(dashboard_grid, results.tasks, baselines=[baseline], heading=WHY, text=f"{texts.DIAGNOSTICS} {text}".strip())
     show(dormant_heatmap, results.layers)
 
 
-def show_performance(results: Results, baseline: str, *, within: bool = False) -> None:
-    """Online performance, then how the methods compare (within: how they learn inside a task), then the summary."""
-    show(online_accuracy, results.tasks, baselines=[baseline])
+NUMBERS = "The numbers"
+
+
+def show_performance(results: Results, baseline: str, *, text: str = "", within: bool = False) -> None:
+    """The verdict, online performance, then the summary, how the methods compare, and task by task.
+
+    text: how to read the first figure. within: in place of the comparison how they learn inside a task.
+    """
+    show_verdict(results, baseline, contents=[NUMBERS, WHY])
+    show(online_accuracy, results.tasks, baselines=[baseline], text=text)
+    show(summary, results, baseline=baseline, heading=NUMBERS)
     if within:
         show(within_task, results.online)
     else:
         show(compare_optimizers, results.tasks, baselines=[baseline])
-    show(summary, results, baseline=baseline)
+    show_by_task(results, text="")

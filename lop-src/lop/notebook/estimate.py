@@ -30,11 +30,12 @@ LONG = 3600.0  # seconds from which on the way to less is pointed out
 
 @dataclass(frozen=True)
 class Pace:
-    """seconds: of all that is left to do; tasks, steps: of one run."""
+    """seconds: of all that is left to do; tasks, steps: of one run; data: which, from where."""
 
     seconds: float
     tasks: int
     steps: int
+    data: str
 
 
 def time_limit(configs: Sequence[Config]) -> float | None:
@@ -72,6 +73,7 @@ def preview(configs: Sequence[Config], *, labels: Sequence[str] | None = None) -
         f"Training {what}: {paces[0].tasks} tasks of {paces[0].steps // paces[0].tasks:,} steps, "
         f"about {duration(seconds)} ({machine})."
     )
+    print(f"Data: {paces[0].data}.")
     if hint := advice(seconds, time_limit(configs)):
         print(hint)
 
@@ -115,7 +117,7 @@ def measure(configs: Sequence[Config]) -> Pace:
     steps = math.ceil(first.stream.total_steps / tasks[0].batch_steps) if first.stream.total_steps else count * length
     done = min(read_status(run_folder_of(config)).get("tasks_done", 0) for config in configs)
     whole = steps * step + count * len(configs) * diagnosed
-    return Pace(whole * (1 - done / count), count, steps)
+    return Pace(whole * (1 - done / count), count, steps, first.stream.data_description)
 
 
 def _wait(device: torch.device) -> None:

@@ -135,7 +135,6 @@ def run_methods(
         preview(configs, labels=stems)
         runs = run_all(configs, labels=stems, summaries=False)
         results = load_all(runs)
-        print("Data:", *dict.fromkeys(results.runs["data"]))
         return relabelled(results, {config.run_name(): stem for config, stem in zip(configs, stems, strict=True)})
     except MissingDataError as error:  # the one mistake that the notebook's text expects
         print(error)

@@ -35,7 +35,23 @@ def summary(results: Results, baseline: str = "sgd", costs: pd.DataFrame | None 
         table = table.drop(columns="final")
     order = ["seeds", "tasks", "mean", "early", "late", "change", "low", "high", "worst", "final", "seconds", "cost"]
     shown = table[[name for name in ["measure", *order, "comparable"] if name in table]]
-    return Markdown(f"{markdown_table(shown)}\n\n{explained(table, results, baseline)}")
+    lines = markdown_table(shown).split("\n")
+    names = headings(table, results, baseline)
+    lines[0] = "| " + " | ".join(names.get(name, name) for name in lines[0].strip("| ").split(" | ")) + " |"
+    return Markdown("\n".join(lines) + f"\n\n{explained(table, results, baseline)}")
+
+
+def headings(table: pd.DataFrame, results: Results, baseline: str) -> dict[str, str]:
+    """What the columns of a summary are called: by what they measure."""
+    measure, final = measure_of(table["measure"].iloc[0]), final_measure(prepared(results.tasks, ["task"]))
+    return {
+        "label": "method",
+        "mean": measure.label.lower(),
+        "worst": "worst task",
+        "final": f"final {final.label.lower()}",
+        "seconds": "seconds per task",
+        "cost": f"cost ({baseline} = 1)",
+    }
 
 
 def explained(table: pd.DataFrame, results: Results, baseline: str) -> str:
@@ -43,16 +59,15 @@ def explained(table: pd.DataFrame, results: Results, baseline: str) -> str:
     measure, final = measure_of(table["measure"].iloc[0]), final_measure(prepared(results.tasks, ["task"]))
     worse = "below" if measure.higher_is_better else "above"
     parts = [
-        f"{measure.label} over the *tasks* that all runs have finished, of those that a method's own runs have",
+        f"{measure.label}: mean over the *tasks* that all runs have finished, of those that a method's own runs have",
         f"*early* and *late*: the first and the last fifth of them ({table['windows'].iloc[0]})",
         f"*change*: late minus early{', in percentage points' if measure.unit else ''}; {worse} zero is lost plasticity"
         " where all tasks are equally hard"
         + ("; in brackets its 95% bootstrap interval over seeds" if table["low"].notna().any() else ""),
-        "*worst*: the worst task",
     ]
     if "final" in table:
-        parts.append(f"*final*: {final.label.lower()} after the late tasks")
-    parts.append("*seconds*: training per task, without the diagnostics")
+        parts.append(f"*final {final.label.lower()}*: after the late tasks")
+    parts.append("*seconds per task*: of training, without the diagnostics")
     if "cost" in table:
         parts.append(
             f"*cost*: training time as a multiple of that of {baseline}; where the runs were not timed together, of "

@@ -14,11 +14,13 @@ from lop.viz.measures import final_measure, measure_of, performance
 from lop.viz.style import (
     Figure,
     at_least,
+    interval_bars,
+    intervals_note,
     label_styles,
     new_figure,
     prepared,
-    seeds_note,
     styled,
+    unzoomed,
 )
 
 PERFORMANCE = ("loss", "train_acc", "test_acc")
@@ -89,8 +91,9 @@ def compare_optimizers(
 ) -> Figure:
     """Methods side by side: average online performance, what was reached in the end, and early against late tasks.
 
-    A dot per seed, a large one for the mean, bars of one standard error where there are several seeds. Only the tasks
-    that all runs have are compared. window: tasks at either end that count as early and late (default: a fifth).
+    A dot per seed, a large one for the mean, and its 95% bootstrap interval over seeds. Where a method has but one
+    seed, and so no interval, the axes are not zoomed: nothing says how far apart is far. Only the tasks that all runs
+    have are compared. window: tasks at either end that count as early and late (default: a fifth).
     """
     tasks = prepared(tasks, ["task"])
     measured, reached = performance(tasks), final_measure(tasks)
@@ -128,10 +131,12 @@ def compare_optimizers(
         ax.locator_params(axis="x", nbins=4)
         ax.margins(x=0.12)
         measured.format_axis(ax.xaxis)
-        if measured.unit:
+        if scores.groupby("label").size().min() < 2:
+            unzoomed(ax, (0.0, 1.0) if measured.unit else (0.0, 0.0))
+        elif measured.unit:
             at_least(ax, 0.02)
-    note = seeds_note(tasks)
-    figure.suptitle("Comparison" + (f" ({note})" if note else " (one seed)"), x=0.01, ha="left")
+    note = intervals_note(tasks)
+    figure.suptitle(f"Comparison ({note or 'one seed: no interval, axes not zoomed'})", x=0.01, ha="left")
     return figure
 
 
@@ -143,7 +148,7 @@ def _dots(ax: Axes, values: pd.Series, place: float, style: dict, hollow: bool =
     color = style["color"]
     if len(values) > 1:
         ax.plot(values, [place] * len(values), linestyle="none", marker="o", markersize=3, color=color, alpha=0.45)
-    error = values.sem() if len(values) > 1 else None
+    error = interval_bars(values)
     marker = {"fmt": "o" if style["marker"] == "." else style["marker"], "markersize": 8, "color": color}
     face = "white" if hollow else color
     ax.errorbar([values.mean()], [place], xerr=error, capsize=4, markerfacecolor=face, zorder=3, **marker)
@@ -241,7 +246,7 @@ def diagnostics_vs_accuracy(
                 one[f"{metric}_before"], one[measured.column], s=16, alpha=0.65, color=style["color"], marker=marker
             )
         diagnostic = measure_of(metric)
-        ax.set(xlabel=f"{diagnostic.label}, before the task", ylabel=measured.label)
+        ax.set(xlabel=f"{diagnostic.label},\nbefore the task", ylabel=measured.label)
         measured.format_axis(ax.yaxis)
         diagnostic.format_axis(ax.xaxis)
     figure.suptitle(f"Does the diagnostic at a task's start predict its {measured.label.lower()}?", x=0.01, ha="left")

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.ticker import MaxNLocator
 
+from lop.runs.statistics import mean_interval
 from lop.utils.errors import UserError
 
 # Okabe & Ito (2008), told apart by people with any common colour blindness; black and yellow are left out
@@ -163,16 +164,33 @@ def at_least(ax: Axes, span: float) -> None:
         ax.set_xlim(middle - span / 2, middle + span / 2)
 
 
+def unzoomed(ax: Axes, whole: tuple[float, float]) -> None:
+    """Widen the x axis to hold this range, too."""
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, whole[0]), max(high, whole[1]))
+
+
+def interval_bars(values: pd.Series) -> np.ndarray | None:
+    """How far the 95% bootstrap interval over seeds reaches to either side of the mean, (2, 1); None for one seed."""
+    found = mean_interval(values)
+    return None if found.seeds < 2 else np.array([[found.value - found.low], [found.high - found.value]])
+
+
 def note_empty(ax: Axes, values) -> None:
     """Say so in a panel that has nothing to show."""
     if not np.isfinite(np.asarray(values, dtype=float)).any():
         ax.text(0.5, 0.5, "no values: diverged\nor not measured", transform=ax.transAxes, ha="center", va="center")
 
 
-def seeds_note(table: pd.DataFrame) -> str:
+def seeds_note(table: pd.DataFrame, what: str = "mean ± standard error") -> str:
     """`mean +- standard error over 5 seeds`, or nothing for single runs."""
     most = table.groupby("label")["seed" if "seed" in table.columns else "run"].nunique()
     if most.max() == 1:
         return ""
     count = f"{most.min()}" if most.min() == most.max() else f"{most.min()} to {most.max()}"
-    return f"mean ± standard error over {count} seeds"
+    return f"{what} over {count} seeds"
+
+
+def intervals_note(table: pd.DataFrame) -> str:
+    """`mean and 95% bootstrap interval over 5 seeds`, or nothing for single runs."""
+    return seeds_note(table, "mean and 95% bootstrap interval")

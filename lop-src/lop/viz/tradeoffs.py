@@ -12,6 +12,8 @@ from lop.viz.compare import run_scores, seed_scores
 from lop.viz.measures import measure_of, performance
 from lop.viz.style import (
     Figure,
+    interval_bars,
+    intervals_note,
     label_styles,
     new_figure,
     prepared,
@@ -27,8 +29,8 @@ MOST_TICKS = 10  # values of a setting up to which each has its tick
 def cost_and_result(results: Results, *, baseline: str = "sgd", costs: pd.DataFrame | None = None) -> Figure:
     """Average and last-task performance against training time, as a multiple of the baseline's. A point per label.
 
-    Bars: one standard error over seeds. costs: as `relative_cost` returns them, which is the default. Raises UserError
-    when the baseline is not among the labels.
+    Bars: 95% bootstrap intervals over seeds. costs: as `relative_cost` returns them, which is the default. Raises
+    UserError when the baseline is not among the labels.
     """
     tasks = prepared(results.tasks, ["task"])
     measured = performance(tasks)
@@ -42,7 +44,7 @@ def cost_and_result(results: Results, *, baseline: str = "sgd", costs: pd.DataFr
         one = scores[scores["label"] == label]
         marker = "o" if style["marker"] == "." else style["marker"]
         for ax, measure in zip(axes[0], ("mean", "late"), strict=True):
-            error = one[measure].sem() if len(one) > 1 else None
+            error = interval_bars(one[measure])
             look = {"fmt": marker, "markersize": 8, "color": style["color"], "capsize": 3}
             look["label"] = label if known.loc[label, "comparable"] else f"{label} (~ timed apart)"
             ax.errorbar([cost[label]], [one[measure].mean()], yerr=error, **look)
@@ -53,7 +55,8 @@ def cost_and_result(results: Results, *, baseline: str = "sgd", costs: pd.DataFr
         measured.format_axis(ax.yaxis)
     axes[0, 0].set_ylabel(measured.label)
     figure.legend(handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
-    figure.suptitle("What does the result cost?", x=0.01, ha="left")
+    note = intervals_note(tasks)
+    figure.suptitle("What does the result cost?" + (f" ({note})" if note else " (one seed)"), x=0.01, ha="left")
     return figure
 
 
