@@ -1,5 +1,6 @@
 # make run       environment, then the notebook with its defaults -> out.ipynb
 # make test      environment, then the whole test suite, a process per core; COVERAGE=1: and the lines that no test ran
+# make browser   run-expr in JupyterLab in a headless Chromium (apt-get install chromium chromium-driver)
 # make lint      style, imports and static types
 # make notebooks bring every .py and its .ipynb into step
 # make packages  the offline wheel bundle -> lop-packages/wheels
@@ -14,13 +15,17 @@ NOTEBOOKS := run-expr.ipynb $(wildcard notebooks/*.ipynb)
 # papermill and jupyter look for the python3 kernel of the environment they run in
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint notebooks packages kaggle clean
+.PHONY: run test browser lint notebooks packages kaggle clean
 
 run: $(STAMP)
 	papermill run-expr.ipynb out.ipynb -k python3 -p optimizer sassha
 
 test: $(STAMP)
 	pytest -n auto $(if $(COVERAGE),--cov=lop --cov-report=term)
+
+browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	pytest tests/browser
 
 lint: $(STAMP)
 	ruff check .

@@ -40,6 +40,7 @@ results_dir = None  # default: results
 time_limit_hours = None  # stop cleanly before this, run again to go on; default: none, on Kaggle 8.5
 resume = None  # auto (default), never, require
 device = None  # auto (default), cpu, cuda
+keep = None  # Colab: "drive" puts results on your Google Drive, "download" hands them to your browser at the end
 repository = None  # Colab only: the git address to install from
 
 # %%
@@ -59,52 +60,42 @@ if importlib.util.find_spec("lop") is None:  # Kaggle: from the attached data se
         raise SystemExit("lop is not installed: attach the lop-packages data set (Kaggle) or set `repository` (Colab)")
     runpy.run_path(str(found[0]), {"repository": repository}, "__main__")
 
+from lop import notebook as nb
 from lop import viz
-from lop.notebook import (
-    ask,
-    load_all,
-    preview,
-    run_all,
-    show,
-    show_by_task,
-    show_diagnostics,
-    show_verdict,
-    summary,
-    texts,
-)
 
-chosen = ask(globals())
+chosen = nb.ask(globals())
 
 # %%
 configs = chosen.configs()
-preview(configs)
-runs = run_all(configs)
-results, plain = load_all(runs), configs[-1].label
+nb.preview(configs)
+runs = nb.run_all(configs)
+results, plain = nb.load_all(runs), configs[-1].label
 
 # %%
 sections = ["The numbers", "Within a task", "Task by task", "Why: the diagnostics", "Look around"]
-show_verdict(results, plain, runs=runs, contents=sections)
-show(viz.online_accuracy, results.tasks, baselines=[plain])
+nb.show_verdict(results, plain, runs=runs, contents=sections)
+nb.show(viz.online_accuracy, results.tasks, baselines=[plain])
 
 # %%
-show(summary, results, plain, heading="The numbers", text=texts.NUMBERS)
-show(viz.compare_optimizers, results.tasks, baselines=[plain])
+nb.show(nb.summary, results, plain, heading="The numbers", text=nb.texts.NUMBERS)
+nb.show(viz.compare_optimizers, results.tasks, baselines=[plain])
 
 # %%
 binned = len(results.online) and results.online["bin"].max() > 0
 draw, options = (viz.within_task, {}) if binned else (viz.online_curve, {"baselines": [plain]})
-show(draw, results.online, heading="Within a task", text=texts.WITHIN, **options)
+nb.show(draw, results.online, heading="Within a task", text=nb.texts.WITHIN, **options)
 
 # %%
-show_by_task(results, heading="Task by task")
+nb.show_by_task(results, heading="Task by task")
 
 # %%
-show_diagnostics(results, plain)
-show(viz.layer_ranks, results.layers)
+nb.show_diagnostics(results, plain)
+nb.show(viz.layer_ranks, results.layers)
 
 # %%
-show(viz.diagnostics_vs_accuracy, results.tasks, baselines=[plain], text=texts.PREDICTION)
+nb.show(viz.diagnostics_vs_accuracy, results.tasks, baselines=[plain], text=nb.texts.PREDICTION)
 
 # %%
-show(viz.explore, results, baselines=[plain], heading="Look around", text=texts.EXPLORE)
+nb.show(viz.explore, results, baselines=[plain], heading="Look around", text=nb.texts.EXPLORE)
 print(*(f"{run.status}: {run.folder}" for run in runs), sep="\n")
+nb.hand_out(runs, chosen.parameters["keep"])

@@ -181,7 +181,8 @@ def project_wheel(scratch: Path) -> Path:
     source = scratch / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "lop-src" / "lop", source / "lop-src" / "lop", ignore=ignored)
-    for name in ("pyproject.toml", "README.md"):
+    shutil.copytree(ROOT / "notebooks", source / "notebooks")
+    for name in ("pyproject.toml", "setup.py", "README.md", "run-expr.ipynb"):
         shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*command, "-w", str(scratch / "own"), str(source)], check=True)

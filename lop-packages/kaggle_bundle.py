@@ -52,7 +52,7 @@ def bundle(user: str, output: Path, wheels: Path, data: Path) -> None:
         shutil.rmtree(output)
     folders = {"source": output / "datasets" / "source", "packages": output / "datasets" / "packages"}
     shutil.copytree(ROOT / "lop-src", folders["source"] / "lop-src", ignore=IGNORED)
-    for name in ("pyproject.toml", "README.md", "run-expr.ipynb", "lop-packages/install_lop.py"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "run-expr.ipynb", "lop-packages/install_lop.py"):
         shutil.copy(ROOT / name, folders["source"])
     shutil.copytree(wheels, folders["packages"])
     if data.is_dir() and any(data.iterdir()):

@@ -73,8 +73,10 @@ def figures(shown: list) -> int:
     ],
 )
 def test_notebooks_that_need_no_download(tmp_path, shown, name, overrides):
-    names = play(name, results_dir=str(tmp_path / "results"), overrides=overrides)
-    assert len(load(tmp_path / "results").runs) == len(names["methods"])
+    names = play(name, results_dir=str(tmp_path / "results"), overrides=overrides, seeds="0-1")
+    assert len(load(tmp_path / "results").runs) == 2 * len(names["methods"])
+    (said,) = [value.data for value in shown if "What came out" in getattr(value, "data", "")]
+    assert "**Two seeds decide nothing.**" in said
     assert figures(shown) >= 4
     (table,) = [value.data for value in shown if "| cost (" in getattr(value, "data", "")]
     assert "*early* and *late*" in table  # with what its columns mean

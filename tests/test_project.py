@@ -50,7 +50,7 @@ def test_the_tests_imports_are_in_the_tests_extra():
     here = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"lop", "gymnasium", "mujoco"}
     here |= {"build", "kaggle_bundle", "download_data"}  # scripts of this repository
     used = imported(ROOT / "tests", ROOT / "lop-packages") - set(sys.stdlib_module_names) - here
-    named = requirements("dependencies") | requirements("dev")
+    named = requirements("dependencies") | requirements("dev") | requirements("browser")
     assert used - {IMPORT_NAMES.get(name, name) for name in named} == set()
 
 
@@ -100,7 +100,8 @@ def installed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     source = folder / "source"
     shutil.copytree(ROOT / "lop-src", source / "lop-src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("pyproject.toml", "README.md"):
+    shutil.copytree(ROOT / "notebooks", source / "notebooks")
+    for name in ("pyproject.toml", "setup.py", "README.md", "run-expr.ipynb"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], check=True)
@@ -126,3 +127,16 @@ def test_an_installed_wheel_has_the_command(installed):
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.startswith("finished: 1 tasks")
     assert len(list((installed / "results").rglob("tasks.csv"))) == 1
+
+
+def test_an_installed_wheel_has_the_notebooks_and_configs(installed):
+    command = [installed / "venv" / "bin" / "lop", "notebook", "copies"]
+    copied = subprocess.run(command, cwd=installed, capture_output=True, text=True, env={"MPLBACKEND": "Agg"})
+    assert copied.returncode == 0, copied.stderr
+    originals = [ROOT / "run-expr.ipynb", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    for path in originals:
+        assert (installed / "copies" / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+    (wheel,) = installed.glob("*.whl")
+    package = ROOT / "lop-src" / "lop"
+    configs = {f"lop/{path.relative_to(package)}" for path in package.rglob("cfg/**/*") if path.is_file()}
+    assert configs <= set(zipfile.ZipFile(wheel).namelist())

@@ -19,6 +19,7 @@ from lop.runner import RunResult, run_population
 from lop.training.progress import Progress
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require
+from lop.utils.shipped import copy_notebooks
 
 FINISHED, FAILED, USER_ERROR, RESUME_ME, INTERRUPTED = 0, 1, 2, 75, 130
 FAMILIES = sorted({benchmark.family for benchmark in BENCHMARKS.values()})
@@ -89,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--vary", action="append", default=[], metavar="KEY=NUMBER,NUMBER,...", help=VARY)
         command.add_argument("--quiet", action="store_true", help="no progress and no summaries")
         command.set_defaults(command=train)
+    command = commands.add_parser("notebook", help="copy the project's notebooks out, to run and to change them")
+    command.add_argument("folder", nargs="?", default=".", help="where to; default: here")
+    command.set_defaults(command=copy_out)
     command = commands.add_parser("analyze", help="diagnostics from the weights a run kept (run.keep_weights)")
     command.add_argument("folder", help="a run folder")
     command.add_argument("--metrics", default="", help="extra diagnostics by name, separated by commas")
@@ -127,6 +131,12 @@ def parse_numbers(text: str) -> tuple[str, Any]:
     return parse_override(
         f"{path}{sign}[{values}]" if sign and not values.lstrip().startswith("[") else text, "--vary "
     )
+
+
+def copy_out(options: argparse.Namespace) -> int:
+    for path in copy_notebooks(options.folder):
+        print(path)
+    return FINISHED
 
 
 def analyze_folder(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from lop.notebook import estimate as module
 from lop.notebook.choice import configs_of
-from lop.notebook.estimate import Pace, advice, duration, measure, preview, time_limit
+from lop.notebook.estimate import Pace, advice, measure, preview, time_limit
 from lop.runner import run_population
 
 SMALL = {"benchmark.epochs": 1, "net.hidden": [8], "run.threads": 1, "run.device": "cpu"}
@@ -59,21 +59,6 @@ def test_what_is_left_of_an_interrupted_run_is_less(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     # every step and the diagnostics of a task take a second of this clock: 267 + 3, of which a third is left
     assert measure(chosen).seconds == pytest.approx((267 + 3) / 3)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.2, "1 second"),
-        (80, "80 seconds"),
-        (100, "1.7 minutes"),
-        (600, "10 minutes"),
-        (7200, "2.0 hours"),
-        (2e6, "23 days"),
-    ],
-)
-def test_estimates_have_few_digits(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_too_long_is_pointed_out():

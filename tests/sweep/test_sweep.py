@@ -116,6 +116,7 @@ def test_what_is_done_is_not_run_again(tmp_path):
     said = []
     outcomes = sweep(grid, first, said.append)
     assert [outcome.name for outcome in outcomes] == [cell.name for cell in grid.cells]  # whatever order they came in
+    assert [" left" in line for line in said[1:]] == [True] * 7 + [False]  # how long the rest will take
     assert {outcome.state for outcome in sweep(grid, second, said.append)} == {"done before"}
     assert second.jobs == []
     Path(grid.cells[0].output).unlink()

@@ -5,6 +5,7 @@ from lop.notebook.choice import ask
 from lop.notebook.display import describe, show, show_by_task, show_diagnostics, show_performance, show_verdict
 from lop.notebook.estimate import preview
 from lop.notebook.parameters import check_parameters
+from lop.notebook.places import hand_out
 from lop.notebook.runs import bring_earlier, load_all, run_all, run_methods, run_parameters
 from lop.notebook.tables import summary
 from lop.plan import plan
@@ -15,6 +16,7 @@ __all__ = [
     "bring_earlier",
     "check_parameters",
     "describe",
+    "hand_out",
     "load_all",
     "place",
     "plan",

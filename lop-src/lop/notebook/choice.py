@@ -9,6 +9,7 @@ from typing import Any
 
 from lop.config import Config, parse_value, read_file
 from lop.notebook.parameters import check_parameters
+from lop.notebook.places import check_keep, drive_folder, gpu_defaults
 from lop.plan import BENCHMARKS, members, plan
 from lop.utils.attended import attended
 from lop.utils.documents import plain_scalar
@@ -21,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("seeds", "seed", "num_tasks", "dataset", "lr", "settings", "config")),
     "overrides": {},
     "baseline": True,
-    **dict.fromkeys(("data_dir", "results_dir", "time_limit_hours", "resume", "device")),
+    **dict.fromkeys(("data_dir", "results_dir", "time_limit_hours", "resume", "device", "keep")),
 }
 
 
@@ -70,12 +71,18 @@ class Choice:
         return " ".join(words)
 
 
-def configs_of(*, seeds: Any = None, seed: Any = None, **parameters: Any) -> list[Config]:
+def configs_of(**parameters: Any) -> list[Config]:
     """The runs that parameters describe: of the method and, with `baseline`, of the plain one beside it.
 
     seeds: `0-15` or a list; seed: a single one. Where neither is given here or in the config, the benchmark's own
-    (`Benchmark.seeds`). Other parameters: as for `lop.plan.plan`. Raises UserError for what cannot run.
+    (`Benchmark.seeds`). keep: "drive": results go to Google Drive; see `lop.notebook.places`. Other parameters: as for
+    `lop.plan.plan`. On Kaggle with a GPU the defaults are larger. Raises UserError for what cannot run.
     """
+    parameters |= gpu_defaults(parameters)
+    seeds, seed, keep = (parameters.pop(name, None) for name in ("seeds", "seed", "keep"))
+    check_keep(keep)
+    if keep == "drive" and parameters.get("results_dir") is None:
+        parameters["results_dir"] = drive_folder()
     if seed is not None and seeds is not None:
         raise UserError("give several seeds or one (seed), not both", option="seeds", joint=": ")
     methods = plan(**parameters, seed=seed)

@@ -19,6 +19,7 @@ from lop.experiment import build
 from lop.runs import ENDED, read_status, run_folder_of
 from lop.training.population import make_population
 from lop.utils.devices import find_device, kept_threads
+from lop.utils.durations import duration
 from lop.utils.place import place
 
 SESSION_HOURS = 8.5  # on Kaggle, where a session ends after 9 to 12 hours and takes with it what is not saved
@@ -123,15 +124,6 @@ def measure(configs: Sequence[Config]) -> Pace:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def duration(seconds: float) -> str:
-    """`40 seconds`, `3 minutes`, `5 hours`, `4 days`: an estimate has no more than one or two digits."""
-    for unit, size in (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0)):
-        if seconds >= 1.5 * size:
-            count = seconds / size
-            return f"{count:.0f} {unit}s" if count >= 2.5 else f"{count:.1f} {unit}s"
-    return f"{max(1, round(seconds))} second{'' if round(seconds) <= 1 else 's'}"
 
 
 def advice(seconds: float, limit_hours: float | None) -> str:

@@ -27,6 +27,7 @@ HINTS = {
     "results_dir": "default: results",
     "time_limit_hours": "stop cleanly before this",
     "device": "auto, cpu, cuda",
+    "keep": "Colab: drive or download",
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from lop.config import Config
 from lop.notebook.estimate import preview, time_limit
 from lop.notebook.parameters import check_parameters
+from lop.notebook.places import thin
 from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, members
 from lop.runner import RunResult, run_population
@@ -55,6 +56,8 @@ def run_all(
         if stopped:
             print(STOPPED.format(stopped[0].reason))
             break
+    if place() == "kaggle":
+        thin(results)
     return results
 
 

@@ -16,6 +16,6 @@ PREDICTION = (
 )
 EXPLORE = (
     "In a live notebook a form appears here: choose runs, figure, diagnostics, layers and smoothing. All figures are "
-    "made of the CSV files in the run folders: `lop.load(folder)` reads them, and every figure takes such a table, so that "
-    "runs of other days can be put into the same plot."
+    "made of the CSV files in the run folders: `lop.load(folder)` reads them, and every figure takes such a table, so "
+    "that runs of other days can be put into the same plot."
 )

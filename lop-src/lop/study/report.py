@@ -6,18 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lop
 from lop.study.file import Study
 from lop.utils.errors import UserError, shortened
 from lop.utils.files import write_text
+from lop.utils.shipped import shipped_root
 
 
 def find_report() -> Path | None:
-    """notebooks/study.ipynb here or beside the sources; None in an installation that has no notebooks."""
-    for path in (Path("notebooks/study.ipynb"), Path(lop.__file__).parents[2] / "notebooks/study.ipynb"):
-        if path.exists():
-            return path
-    return None
+    """notebooks/study.ipynb here or as it came with the package; None in an installation that has no notebooks."""
+    path = Path("notebooks/study.ipynb")
+    try:
+        path = path if path.exists() else shipped_root() / path
+    except UserError:
+        return None
+    return path if path.exists() else None
 
 
 def make_report(study: Study, path: Path, overrides: dict[str, Any] | None = None) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,15 +28,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-import lop
 from lop.config import Config, read_file
 from lop.executors import ELSEWHERE, Executor, Job, LocalProcesses, Outcome, job_of, make_executor, populations, train
 from lop.plan import plan
 from lop.runs import ENDED, RunningElsewhereError, read_status, results_folder, run_folder_of
+from lop.utils.durations import duration
 from lop.utils.errors import UserError, near_matches, shortened
 from lop.utils.files import disk_errors, make_folder, write_text
 from lop.utils.options import check_options
 from lop.utils.ranges import COUNT, require
+from lop.utils.shipped import shipped_notebooks
 
 _OF_A_RUN = ("optimizer", "benchmark", "algos", "seed", "num_tasks", "dataset", "lr", "config", "device", "data_dir")
 PARAMETERS = (*_OF_A_RUN, "time_limit_hours")
@@ -165,14 +167,13 @@ def cell_parameters(cell: dict[str, Any], results_dir: str, threads: int) -> tup
 
 
 def find_notebook(notebook: str | None) -> Path:
-    """The notebook that runs a cell: the one given, or run-expr.ipynb here or beside the sources."""
-    choices = (
-        [Path(notebook)] if notebook else [Path("run-expr.ipynb"), Path(lop.__file__).parents[2] / "run-expr.ipynb"]
-    )
-    for path in choices:
-        if path.exists():
-            return path
-    raise UserError(f"notebook: {choices[0]} not found; give its path")
+    """The notebook that runs a cell: the one given, or run-expr.ipynb here or as it came with the package."""
+    path = Path(notebook or "run-expr.ipynb")
+    if path.exists():
+        return path
+    if notebook:
+        raise UserError(f"notebook: {path} not found; give its path")
+    return shipped_notebooks()[0]
 
 
 def is_done(cell: Cell) -> bool:
@@ -206,11 +207,14 @@ def sweep(grid: Grid, executor: Executor | None = None, report: Callable[[str], 
     outcomes = {cell.name: Outcome(cell.name, "done before") for cell in grid.cells if is_done(cell)}
     todo = [cell for cell in grid.cells if cell.name not in outcomes]
     report(f"{len(grid.cells)} cells, {len(outcomes)} done before, {len(todo)} to run")
+    began = time.monotonic()
     for number, outcome in enumerate(executor.run(jobs_of(grid, todo), execute), 1):
         outcomes[outcome.name] = outcome
+        left = (time.monotonic() - began) / number * (len(todo) - number)
         report(
             f"[{number}/{len(todo)}] {outcome.state}: {outcome.name}"
             + (f" ({outcome.detail})" if outcome.detail else "")
+            + (f", about {duration(left)} left" if number < len(todo) else "")
         )
     ordered = [outcomes[cell.name] for cell in grid.cells]
     make_folder(grid.results_dir)
