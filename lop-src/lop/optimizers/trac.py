@@ -148,7 +148,10 @@ class TRAC(DelegatingOptimizer[Evaluation]):
 
     def _update(self, sums: Tensor, product: Tensor) -> None:
         h = product.unsqueeze(-1).to(sums.dtype)
-        discounts = sums.new_tensor(self.discounts)
+        kept = self._kept("discounts")
+        if sums.device not in kept:
+            kept[sums.device] = sums.new_tensor(self.discounts)
+        discounts = kept[sums.device]
         variance, sigma, s = sums.unbind(-2)
         variance.mul_(discounts**2).add_(h**2)
         sigma.mul_(discounts).sub_(h)
@@ -182,16 +185,16 @@ def erfi(x: Tensor) -> Tensor:
 
     2 / sqrt(pi) x the sum over k of x^(2k+1) / (k! (2k+1)): all terms have one sign, so nothing cancels.
     """
-    powers, logs = (t.to(x) for t in _series())
+    powers, logs = _series(x.device, x.dtype)
     terms = (x.abs().unsqueeze(-1).log() * powers - logs).exp()
     return torch.copysign(terms.sum(-1), x) * (2 / math.sqrt(math.pi))
 
 
 @cache
-def _series() -> tuple[Tensor, Tensor]:
-    """2k + 1, and log(k! (2k + 1))."""
+def _series(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """2k + 1, and log(k! (2k + 1)); on the device, for which a step would otherwise wait."""
     k = torch.arange(TERMS, dtype=torch.float64)
-    return 2 * k + 1, torch.lgamma(k + 1) + torch.log(2 * k + 1)
+    return (2 * k + 1).to(device, dtype), (torch.lgamma(k + 1) + torch.log(2 * k + 1)).to(device, dtype)
 
 
 _ERFI_AT_HALF_ROOT = erfi(torch.tensor(0.5, dtype=torch.float64).sqrt()).item()

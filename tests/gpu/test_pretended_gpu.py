@@ -1,0 +1,122 @@
+"""Without a GPU: every step takes a GPU's paths on a pretended one, and neither mixes devices nor waits."""
+
+import pytest
+import torch
+from cases import (
+    DECIDING,
+    OPTIMIZERS,
+    PRETENDED,
+    SHAPES,
+    WAITING,
+    SmallTask,
+    as_on_a_gpu,
+    distance,
+    make_learner,
+    never_waiting,
+    numbers,
+    on_device,
+    train,
+)
+from pretended import DeviceMixError, Pretended, WaitError, no_waiting, pretended_gpu
+
+from lop.algos import INTERVENTIONS
+from lop.nets import NETS
+from lop.training.stacked import StackedPopulation
+from lop.utils.seeding import make_generator
+
+
+def agreement(waits: bool = False, **case) -> float:
+    shape, found = SHAPES[case.get("net", "mlp")], {}
+    for name in ("cpu", PRETENDED):
+        with on_device(name) as device, as_on_a_gpu():
+            learner = make_learner(device, torch.float64, **case)
+
+            def task_of(k, device=device):
+                return SmallTask(shape, k, device, torch.float64)
+
+            train(learner, task_of, epochs=1, guard=None if waits else lambda name=name: never_waiting(name))
+            found[name] = numbers(learner)
+    return distance(found[PRETENDED], found["cpu"])
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "muon"])
+def test_every_optimizer(name):
+    assert agreement(optimizer=name, waits=name in WAITING) < 1e-9
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+def test_every_intervention(name):
+    assert agreement(optimizer="adam", algos=[name], waits=name in DECIDING) < 1e-9
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sassha", "kfac"])
+@pytest.mark.parametrize("net", NETS)
+def test_every_net(net, optimizer):
+    assert agreement(net=net, optimizer=optimizer) < 1e-9
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_what_is_said_to_wait_does(name):
+    """So that the list grows short when torch no longer does."""
+    with pytest.raises(WaitError):
+        agreement(optimizer=name)
+
+
+@pytest.mark.parametrize(("optimizer", "algo"), [("adam", "cbp"), ("sassha", "l2_init"), ("sophiag", "ema")])
+def test_a_population(optimizer, algo):
+    with pretended_gpu() as device:
+        learners = [make_learner(device, torch.float64, optimizer=optimizer, algos=[algo], seed=s) for s in range(3)]
+        population = StackedPopulation(learners)
+        tasks = [SmallTask(SHAPES["mlp"], 0, device, torch.float64, seed=s) for s in range(3)]
+        population.start_task(tasks)
+        for step, batches in enumerate(zip(*(task.batches() for task in tasks), strict=True)):
+            with never_waiting(PRETENDED if step > 1 else "cpu"):
+                population.learn(batches)
+        assert len(population.blocks) == 1
+        found = [numbers(learner) for learner in learners]
+    for seed, theirs in enumerate(found):
+        alone = make_learner("cpu", torch.float64, optimizer=optimizer, algos=[algo], seed=seed)
+        task = SmallTask(SHAPES["mlp"], 0, "cpu", torch.float64, seed=seed)
+        train(alone, lambda k, task=task: task, tasks=1, epochs=1)
+        assert distance(theirs, numbers(alone)) < 1e-9
+
+
+READS = {
+    "item": lambda t: t.sum().item(),
+    "bool": lambda t: bool((t > 0).any()),
+    "float": lambda t: float(t[0]),
+    "list": lambda t: t.tolist(),
+    "numpy": lambda t: t.numpy(),
+    "cpu": lambda t: t.cpu(),
+    "to the CPU": lambda t: t.to("cpu"),
+    "from the CPU": lambda t: t + torch.ones(3).to(t.device),
+    "a list to the GPU": lambda t: t + torch.tensor([1.0, 2.0, 3.0], device=t.device),
+    "new_tensor": lambda t: t.new_tensor([1.0]),
+    "nonzero": lambda t: t.nonzero(),
+    "by a mask": lambda t: t[t > 0],
+    "equal": lambda t: torch.equal(t, t + 1),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_what_makes_a_gpu_wait_is_found(read):
+    with pretended_gpu() as device:
+        t = torch.tensor([-1.0, 0.5, 2.0], device=device)
+        read(t)  # allowed between the steps
+        with no_waiting(), pytest.raises(WaitError):
+            read(t)
+
+
+def test_two_devices_do_not_mix_and_numbers_may_be_on_the_host():
+    with pretended_gpu() as device, no_waiting():
+        t = torch.zeros(3, device=device)
+        t[0] = 2.0
+        t += torch.tensor(1.0)
+        draws = torch.rand(3, device=device, generator=make_generator(0, "a", device=device))
+        with pytest.raises(DeviceMixError):
+            t + torch.ones(3)
+        with pytest.raises(DeviceMixError):
+            torch.rand(3, generator=make_generator(0, "a", device=device))
+    assert isinstance(draws, Pretended)
+    assert t.inner.tolist() == [3.0, 1.0, 1.0]
+    assert torch.equal(draws.inner, torch.rand(3, generator=make_generator(0, "a")))
