@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lop.optimizers.entry_age import has_young
+from lop.utils.seeding import make_generator
 from lop.utils.state import generator_state, restore_generator
 
 # What torch, its schedulers and a step keep on an optimizer instance; a copy builds its own.
@@ -63,7 +64,7 @@ class SavedOptimizer(Optimizer):
         state = dict(state)
         if "_generator" in state:
             device, values = state.pop("_generator")
-            self.generator = torch.Generator(device=device)
+            self.generator = make_generator(0, device=device)
             self.generator.set_state(values)
         super().__setstate__(state)
 
