@@ -70,7 +70,7 @@ def nets(device: str) -> Iterator[Check]:
     for dtype, tolerance in _precisions():
         check = Check(f"nets, {dtype}", tolerance)
         for net in NETS:
-            for name in ("sgd", "adam", "sassha", "kfac"):
+            for name in ("sgd", "adam", "adahessian", "sam", "kfac"):
                 case = {"net": net, "optimizer": name}
                 check.add(f"{net}, {name}", lambda case=case, dtype=dtype: _agreement(device, dtype, **case))
         yield check

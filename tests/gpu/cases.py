@@ -23,13 +23,21 @@ from lop.training.learner import Learner
 from lop.utils.seeding import make_generator
 
 PRETENDED = "pretended"
-SHAPES = {"mlp": (7,), "actor_critic": (7,), "convnet": (1, 12, 12), "cnn": (3, 12, 12), "resnet18": (3, 8, 8)}
+SHAPES = {
+    "mlp": (7,),
+    "actor_critic": (7,),
+    "convnet": (1, 12, 12),
+    "cnn": (3, 12, 12),
+    "resnet18": (3, 8, 8),
+    "vit": (3, 8, 8),
+}
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [9, 8]},
     "actor_critic": {"hidden": [8, 7]},
     "convnet": {"channels": [4, 5], "kernel_sizes": [3, 3], "hidden": [6]},
     "cnn": {"channels": [4, 5], "kernel_sizes": [3, 3], "hidden": [6]},
     "resnet18": {"width": 4, "blocks": [1, 1]},
+    "vit": {"patch": 4, "width": 8, "heads": 2, "blocks": 1, "hidden": 6},
 }
 HESSIANS = ("adahessian", "sophiah", "sophiag", "sassha", "msassha")
 OPTIMIZERS: dict[str, dict[str, Any]] = {name: {"lr": 0.01} for name in list_optimizers() if name != "sophia"} | {
@@ -41,9 +49,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {name: {"lr": 0.01} for name in list_opt
     "kfac": {"lr": 0.01, "T_cov": 2, "T_inv": 3},
     "shampoo": {"lr": 0.01, "update_freq": 3},
 }
+DRAWING = (*HESSIANS, "upgd")
+"""Optimizers that draw random numbers in their steps."""
+
 WAITING = {
     "lbfgs": "its line search is on the host",
-    "rprop": "torch's picks entries by a mask",
     "adafactor": "torch's reads the step size",
     "asgd": "torch's reads its step count",
 }

@@ -162,7 +162,8 @@ def _require_no_wait(function, args: tuple, tensors: list[Tensor]) -> None:
     others = [t for t in tensors if not isinstance(t, Pretended)]
     if function in _INDEXED:
         indices = [index for index in args[1] if index is not None]
-        if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
+        filled = function is not aten.index.Tensor and args[2].numel() == 1  # a masked fill
+        if not filled and any(index.dtype in (torch.bool, torch.uint8) for index in indices):
             _wait(f"{function} by a mask")
         others = [t for t in others if all(t is not index for index in indices)]  # indices may be on the host
     if function in _COPIES:
