@@ -85,3 +85,12 @@ def test_not_finite_gives_nan(bad):
     matrix = torch.ones(6, 4)
     matrix[2, 1] = bad
     assert all(math.isnan(value) for value in ours(matrix))
+
+
+@pytest.mark.parametrize("parts", [[99, 1], [9.9, 0.09, 0.01], [0.33] * 3 + [0.01], [0.1] * 9 + [0.09, 0.01]])
+def test_a_share_that_is_reached_exactly_counts_as_reached(parts):
+    """Also where the sum of floats falls short of 99% by a rounding."""
+    values = torch.tensor(parts, dtype=torch.float64)
+    expected = {2: 1, 3: 1, 4: 3, 11: 10}[len(parts)]
+    assert stable_rank(values) == expected
+    assert approximate_rank(values.sqrt()) == expected
