@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -63,13 +63,13 @@ def _own_generators(device: str) -> Iterator[torch.device]:
         yield torch.device(device)
 
 
-def resume(device: str) -> Iterator[Check]:
+def resume(device: str, names: Sequence[str] = NAMES) -> Iterator[Check]:
     """A learner saved on the device goes on there bit by bit, and on the CPU within rounding.
 
     Optimizers that draw probes are left out of the second: a GPU's generator can't go on on the CPU.
     """
     same, host = Check("resumed on the device", 0.0), Check("resumed on the CPU, float64", DOUBLE)
-    for name in NAMES:
+    for name in names:
         same.add(name, lambda name=name: _resumed_apart(device, device, optimizer=name))
         if name not in DRAWING:
             host.add(name, lambda name=name: _resumed_apart(device, "cpu", optimizer=name))
