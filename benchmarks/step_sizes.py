@@ -27,7 +27,7 @@ from lop.config import Config
 from lop.experiment import build
 from lop.optimizers import list_optimizers
 from lop.plan import BENCHMARKS, make_config, shipped_optimizer
-from lop.utils.errors import UserError
+from lop.training.learner import FirstUpdateError
 
 SEEDS = (100,)
 WINDOW = 0.25  # share of the tasks that are early, and late
@@ -71,6 +71,8 @@ def online_accuracies(config: Config) -> tuple[list[float], float]:
             learner.start_epoch(task, epoch)
             for x, y in task.batches(epoch, 0):
                 logits = learner.learn(x, y).logits
+                if learner.ruined_by_first_update:
+                    raise learner.first_update_error()
                 right += (logits.argmax(1) == y).sum() * logits.isfinite().any()
                 seen, steps = seen + len(y), steps + 1
             learner.end_epoch(task, epoch)
@@ -91,9 +93,7 @@ def score(benchmark: str, optimizer: dict[str, Any], algos: list, overrides: dic
             config = make_config(benchmark=benchmark, optimizer=optimizer["name"], algos=algos, overrides=given)
             accuracies, cost = online_accuracies(config)
             costs.append(cost)
-        except UserError as error:
-            if "first step" not in str(error):
-                raise
+        except FirstUpdateError:
             accuracies = [chance]
         rows.append(accuracies)
     window = max(1, round(WINDOW * len(rows[0])))

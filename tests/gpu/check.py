@@ -14,12 +14,10 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the deterministic mode; before CUDA is there
-sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("gpu", ".", "robustness"))
-sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("lop-src", "benchmarks"))
 
+import paths  # noqa: F401
 import torch
 from _timing import print_table
 from agreement import interventions, metrics, nets, optimizers, populations, streams

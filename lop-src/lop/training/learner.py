@@ -33,6 +33,10 @@ class StepResult:
     logits: Tensor
 
 
+class FirstUpdateError(UserError):
+    """A run that its first update ruins."""
+
+
 class Learner:
     """Learns from batches with one line; knows no method's name and no benchmark's name.
 
@@ -151,11 +155,11 @@ class Learner:
                 intervention.on_gradients(gradients)
             intervention.after_step(features)
 
-    def first_update_error(self) -> UserError:
+    def first_update_error(self) -> FirstUpdateError:
         """A net that diverges later is data; a first update that cannot be made is a mistake in the options."""
         given = self.optimizer.param_groups[0]
         settings = ", ".join(f"{name} = {given[name]}" for name in ("lr", "eps") if name in given)
-        return UserError(
+        return FirstUpdateError(
             f"the run's first step made the weights NaN or inf ({settings}): choose other options of the optimizer, "
             "or smaller weights in algos",
             option="optimizer",
