@@ -17,6 +17,8 @@ from lop.utils.state import Factor, State, fade_entries, per_member, renew_entri
 class ResettableOptimizer(SavedOptimizer):
     """An optimizer whose state declares its kinds; forgetting, fading and resetting entries follow from them."""
 
+    _clock_restarts: int
+
     param_state: ClassVar[State] = {}
     """What `state[param]` holds, each with its kind: what `reset_entries`, `fade` and a stack of nets go by."""
 
