@@ -72,9 +72,9 @@ def preview(configs: Sequence[Config], *, labels: Sequence[str] | None = None) -
     seconds = sum(pace.seconds for pace in paces)
     print(
         f"Training {what}: {paces[0].tasks} tasks of {paces[0].steps // paces[0].tasks:,} steps, "
-        f"about {duration(seconds)} ({machine})."
+        f"about {duration(seconds)}."
     )
-    print(f"Data: {paces[0].data}.")
+    print(f"{machine}. Data: {paces[0].data}.")
     if hint := advice(seconds, time_limit(configs)):
         print(hint)
 

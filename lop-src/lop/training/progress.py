@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 TEXT_SECONDS = 15.0  # between lines in a log
 NOTEBOOK_SECONDS = 0.5  # between redraws in a notebook
+LINE = 112  # characters: what a method with a long name leaves is enough for the mean and spread of its runs
 
 
 def in_notebook() -> bool:
@@ -70,7 +71,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         rate = (step - (self._first_step or 0)) / elapsed if elapsed > 0 else 0.0
         return tqdm.format_meter(
-            step, steps, elapsed, ncols=100, prefix=self.label, unit="step", rate=rate or None, postfix=note
+            step, steps, elapsed, ncols=LINE, prefix=self.label, unit="step", rate=rate or None, postfix=note
         )
 
     def _redraw(self) -> None:
