@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class Host(Protocol):
         """An intervention has given some units of a layer fresh weights: the others hear of it."""
 
 
+Own = TypeVar("Own", bound="Intervention")
+
 INTERVENTIONS: Registry[type[Intervention]] = Registry("intervention")
 intervention = INTERVENTIONS.register
 """Decorator: `@intervention("name")` on an Intervention makes it known by that name."""
@@ -81,6 +83,17 @@ class Intervention:
 
     needs_features = False  # True: `after_step` gets the hidden activations of the step's first forward pass
     stackable = True  # False: it watches the net's own forward passes, which a stack of nets does not make
+    stacks: ClassVar[bool] = False
+    """Whether one can stand for those of many nets (`lop.algos.stacking`): its parameters, features and state are then
+    (S, ...), and `penalty` (S,) and `after_step` do to each member what they do to a net. What is done member by member
+    goes through `each`. It has no `on_gradients`."""
+
+    varying: ClassVar[tuple[str, ...]] = ()
+    """Names of the options that may differ between these members: they are (S,) then. See `per_member`."""
+
+    members: Sequence[Intervention] = ()
+    """Whom it stands for; none: itself."""
+
     state: ClassVar[State] = {}
     """The attributes that change during training, each with its kind: `restart` makes them, they are saved and loaded,
     and what is per unit begins anew with its unit."""
@@ -90,6 +103,21 @@ class Intervention:
     """Those of the net that are trained, by name: what is per entry is of these."""
     units: UnitLayout
     """Of the layers whose units may be reset: what is per unit is of these."""
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it stands for those of many nets."""
+        return bool(self.members)
+
+    def each(self: Own) -> Sequence[Own]:
+        """Itself, or all it stands for."""
+        return cast("Sequence[Own]", self.members) or (self,)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = [name for name, value in vars(cls).items() if callable(value) and not name.startswith("__")]
+        if own and "stacks" not in vars(cls):
+            cls.stacks = False  # what a subclass writes anew need not be written for a stack
 
     def attach(self, host: Host) -> None:
         """Sees the net's hidden layers and the optimizer; randomness comes from `host.make_generator(*purpose)`."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.algos.layout import UnitLayout
 from lop.algos.units import UnitReset, replace_units
 from lop.algos.utility import FACTORS, UnitStatistics, UtilityType
 from lop.nets import HiddenLayer
@@ -32,6 +33,7 @@ class MatureUnits:
         # [step in which they become mature, number], in order
         "growing": Value(lambda own: [[own.maturity_threshold + 1, own.units]]),
     }
+    varying = ("maturity_threshold",)
     mature: int
     owed: float
     growing: list[list[int]]
@@ -39,6 +41,9 @@ class MatureUnits:
     def __init__(self, units: int, maturity_threshold: int):
         self.units, self.maturity_threshold = units, maturity_threshold
         start_state(self)
+
+    def for_stack(self, units: UnitLayout) -> None:
+        """Each member counts for itself."""
 
     def due(self, step: int, replacement_rate: float, chance: float | None) -> int:
         """The number to replace in this step, which is then counted as done.
@@ -89,6 +94,8 @@ class CBP(Intervention):
     _births: Tensor
 
     needs_features = True
+    stacks = True
+    varying = ("decay", "replacement_rate", "maturity_threshold", "accumulate")
 
     def __init__(
         self,
@@ -126,8 +133,13 @@ class CBP(Intervention):
             count.count_anew(self.births(layer).tolist(), self.steps)
 
     def after_step(self, features: Sequence[Tensor]) -> None:
-        self.steps += 1
         self._statistics.update(features)
+        for own in self.each():
+            own._replace()
+
+    def _replace(self) -> None:
+        """What is due in this step, a number that is known without asking the device; mostly none."""
+        self.steps += 1
         resets = []
         for layer, count in zip(self.units.layers, self._counts, strict=True):
             chance = None if self.accumulate else torch.rand((), generator=self._chances).item()

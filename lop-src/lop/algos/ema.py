@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Intervention, intervention
+from lop.algos.layout import lerp_
 from lop.utils.ranges import DECAY, require
 from lop.utils.state import PARAMETERS, PerEntry, State
 
@@ -17,6 +18,8 @@ class EMA(Intervention):
     """Shadow weights w <- decay * w + (1 - decay) * p after every step; they start at p again with each task."""
 
     state: ClassVar[State] = {"_shadow": PerEntry(PARAMETERS)}
+    stacks = True
+    varying = ("decay",)
     _shadow: dict[str, Tensor]
 
     def __init__(self, *, decay: float = 0.999):
@@ -33,7 +36,7 @@ class EMA(Intervention):
 
     @torch.no_grad()
     def after_step(self, features) -> None:
-        torch._foreach_lerp_(list(self._shadow.values()), list(self.parameters.values()), 1 - self.decay)
+        lerp_(list(self._shadow.values()), list(self.parameters.values()), 1 - self.decay)
 
     def evaluation_parameters(self) -> dict[str, Tensor]:
         return self._shadow

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import half_squares
+from lop.algos.layout import per_member
 from lop.metrics.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, require
 from lop.utils.state import NOTHING, PARAMETERS, PerEntry, State
@@ -70,6 +71,8 @@ class EWC(Intervention):
     """
 
     state: ClassVar[State] = {"_anchor": PerEntry(NOTHING), "_fisher": PerEntry(NOTHING)}
+    stacks = True
+    varying: ClassVar[tuple[str, ...]] = ("weight",)
     _anchor: dict[str, Tensor]
     _fisher: dict[str, Tensor]
 
@@ -83,7 +86,8 @@ class EWC(Intervention):
             return None
         fisher = [self._fisher[name] for name in self.parameters] if self._fisher else None
         anchors = [self._anchor[name] for name in self.parameters]
-        return self.weight * half_squares(tuple(self.parameters.values()), anchors, fisher)
+        value = half_squares(tuple(self.parameters.values()), anchors, fisher, stacked=self.stacked)
+        return value * per_member(self.weight, value)
 
     def end_task(self, task) -> None:
         if self.fisher:
@@ -96,6 +100,8 @@ class L2InitEWC(EWC):
     """L2 Init and EWC together: 0.5 * l2_weight * sum (p - p0)^2 + EWC's penalty (Kumar et al. 2023)."""
 
     state: ClassVar[State] = {**EWC.state, "_initial": PerEntry(PARAMETERS)}
+    stacks = True
+    varying = ("weight", "l2_weight")
     _initial: dict[str, Tensor]
 
     def __init__(self, *, l2_weight: float = 1e-3, weight: float = 1.0, fisher: bool = True, samples: int = 512):
@@ -105,6 +111,7 @@ class L2InitEWC(EWC):
 
     def penalty(self) -> Tensor:
         initial = [self._initial[name] for name in self.parameters]
-        towards_initial = self.l2_weight * half_squares(list(self.parameters.values()), initial)
+        value = half_squares(list(self.parameters.values()), initial, stacked=self.stacked)
+        towards_initial = value * per_member(self.l2_weight, value)
         towards_last = super().penalty()
         return towards_initial if towards_last is None else towards_initial + towards_last

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lop.nets import HiddenLayer
+from lop.nets.layer_io import WeightLayer
 from lop.utils.state import FEATURES, UNITS, Axis
 
 
@@ -23,6 +25,8 @@ class UnitLayout:
         self._positions = {layer: i for i, layer in enumerate(hidden_layers) if layer.outgoing}
         self.layers = list(self._positions)
         self.device, self.dtype = like.device, like.dtype
+        self.lead: tuple[int, ...] = ()  # sizes of the dimensions before all others: the members', in a stack
+        self._parameter: Callable[[Tensor], Tensor] = lambda p: p
         self.dense = [layer for layer in self.layers if isinstance(layer.incoming, nn.Linear)]
         self.maps = [layer for layer in self.layers if layer not in self.dense]
         self._parts: dict[Axis, dict[HiddenLayer, slice]] = {UNITS: {}, FEATURES: {}}
@@ -32,6 +36,16 @@ class UnitLayout:
                 start = self._size[axis]
                 self._size[axis] += number
                 self._parts[axis][layer] = slice(start, start + number)
+
+    def stacked(self, members: int, parameter: Callable[[Tensor], Tensor]) -> UnitLayout:
+        """Of so many nets at once: what lies along it is (members, ...). parameter: from this net's to the stacked."""
+        layout = copy.copy(self)
+        layout.lead, layout._parameter = (members,), parameter
+        return layout
+
+    def weight(self, module: WeightLayer) -> Tensor:
+        """A layer's weight (out, ...), of a stack (members, out, ...)."""
+        return self._parameter(module.weight)
 
     def __contains__(self, layer: HiddenLayer) -> bool:
         return layer in self._positions
@@ -48,6 +62,13 @@ class UnitLayout:
         """Where a layer's units, or their features, lie."""
         return self._parts[axis][layer]
 
+    def read(self, layer: HiddenLayer, features: Sequence[Tensor]) -> Tensor:
+        """As `features`, as the layer's readers see them."""
+        own = self.features(layer, features)
+        if layer.pooling is None or not self.lead:
+            return layer.as_read(own)
+        return layer.as_read(own.flatten(0, 1)).unflatten(0, own.shape[:2])
+
     def joined(self, parts: Mapping[HiddenLayer, Tensor]) -> Tensor:
         """Of all layers, from those of each, whose last dimension is the units'."""
         return torch.cat([parts[layer] for layer in (*self.maps, *self.dense)], -1)
@@ -58,3 +79,19 @@ class UnitLayout:
         part = self._parts[axis][layer]
         own = tensor.narrow(dim, part.start, part.stop - part.start)
         return own if axis is UNITS else own.unflatten(dim, (layer.expansion, layer.units))
+
+
+def per_member(number: float | Tensor, like: Tensor) -> float | Tensor:
+    """An option that is one number, or one for each member (S,), shaped so that it multiplies a tensor (S, ...)."""
+    if not isinstance(number, Tensor):
+        return number
+    return number.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def lerp_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float | Tensor) -> None:
+    """tensors += weight (ends - tensors), weight as in `per_member`."""
+    if not isinstance(weight, Tensor):
+        torch._foreach_lerp_(list(tensors), list(ends), weight)
+        return
+    for tensor, end in zip(tensors, ends, strict=True):
+        tensor.lerp_(end, per_member(weight, tensor))

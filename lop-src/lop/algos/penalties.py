@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
 from lop.algos.distance import absolutes, half_squares, huber
+from lop.algos.layout import per_member
 from lop.algos.randomness import fresh_net
 from lop.utils.ranges import AMOUNT, POSITIVE, require
 from lop.utils.state import PARAMETERS, Generator, PerEntry, State
@@ -23,12 +24,16 @@ from lop.utils.state import PARAMETERS, Generator, PerEntry, State
 class L2(Intervention):
     """Weight decay in the loss: 0.5 * weight * sum p^2."""
 
+    stacks = True
+    varying = ("weight",)
+
     def __init__(self, *, weight: float = 1e-4):
         require(AMOUNT, weight=weight)
         self.weight = weight
 
     def penalty(self) -> Tensor:
-        return self.weight * half_squares(list(self.parameters.values()))
+        value = half_squares(list(self.parameters.values()), stacked=self.stacked)
+        return value * per_member(self.weight, value)
 
 
 class InitPenalty(Intervention):
@@ -39,6 +44,8 @@ class InitPenalty(Intervention):
     """
 
     state: ClassVar[State] = {"_initial": PerEntry(PARAMETERS), "_generator": Generator()}
+    stacks = True
+    varying: ClassVar[tuple[str, ...]] = ("weight",)
     _initial: dict[str, Tensor]
 
     def __init__(self, *, weight: float = 1e-3, resample: bool = False):
@@ -50,39 +57,50 @@ class InitPenalty(Intervention):
         self._generator = host.make_generator(type(self).__name__)
 
     def penalty(self) -> Tensor:
-        return self.weight * self.distance(list(self.parameters.values()), list(self._initial.values()))
+        value = self.distance(list(self.parameters.values()), list(self._initial.values()))
+        return value * per_member(self.weight, value)
 
     def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        """A scalar, differentiable in the parameters."""
+        """A scalar, of a stack (S,), differentiable in the parameters."""
         raise NotImplementedError
 
     @torch.no_grad()
     def after_step(self, features: Sequence[Tensor]) -> None:
         if self.resample:
-            fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
-            for name, p in self.parameters.items():
-                self._initial[name].copy_(fresh[id(p)])
+            for own in self.each():
+                own._draw_anew()
+
+    def _draw_anew(self) -> None:
+        fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
+        for name, p in self.parameters.items():
+            self._initial[name].copy_(fresh[id(p)])
 
 
 @intervention("l2_init")
 class L2Init(InitPenalty):
     """0.5 * weight * sum (p - p0)^2."""
 
+    stacks = True
+
     def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return half_squares(parameters, initial)
+        return half_squares(parameters, initial, stacked=self.stacked)
 
 
 @intervention("l1_init")
 class L1Init(InitPenalty):
     """weight * sum abs(p - p0)."""
 
+    stacks = True
+
     def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return absolutes(parameters, initial)
+        return absolutes(parameters, initial, stacked=self.stacked)
 
 
 @intervention("huber_init")
 class HuberInit(InitPenalty):
     """weight * sum huber(p - p0): quadratic up to `delta`, linear beyond."""
+
+    stacks = True
 
     def __init__(self, *, weight: float = 1e-3, delta: float = 1.0, resample: bool = False):
         require(POSITIVE, delta=delta)
@@ -90,12 +108,15 @@ class HuberInit(InitPenalty):
         self.delta = delta
 
     def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return huber(parameters, initial, self.delta)
+        return huber(parameters, initial, self.delta, stacked=self.stacked)
 
 
 @intervention("hybrid_init")
 class HybridInit(InitPenalty):
     """0.5 * weight * sum (p - p0)^2 + l1_weight * sum abs(p - p0)."""
+
+    stacks = True
+    varying = ("weight", "l1_weight")
 
     def __init__(self, *, weight: float = 1e-3, l1_weight: float = 1e-4, resample: bool = False):
         require(AMOUNT, l1_weight=l1_weight)
@@ -103,8 +124,9 @@ class HybridInit(InitPenalty):
         self.l1_weight = l1_weight
 
     def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return half_squares(parameters, initial)
+        return half_squares(parameters, initial, stacked=self.stacked)
 
     def penalty(self) -> Tensor:
         parameters, initial = list(self.parameters.values()), list(self._initial.values())
-        return super().penalty() + self.l1_weight * absolutes(parameters, initial)
+        value = absolutes(parameters, initial, stacked=self.stacked)
+        return super().penalty() + value * per_member(self.l1_weight, value)

@@ -40,6 +40,8 @@ class ReDo(Intervention):
     _original: dict[str, Tensor]
 
     needs_features = True
+    stacks = True
+    varying = ("threshold", "period", "weights")
 
     def __init__(
         self,
@@ -71,9 +73,12 @@ class ReDo(Intervention):
 
     @torch.no_grad()
     def after_step(self, features: Sequence[Tensor]) -> None:
-        self.steps += 1
-        if self.steps % self.period:
-            return
+        for i, own in enumerate(self.each()):
+            own.steps += 1
+            if own.steps % own.period == 0:
+                own._recycle([layer[i] for layer in features] if self.stacked else features)
+
+    def _recycle(self, features: Sequence[Tensor]) -> None:
         resets = []
         for layer, names in zip(self.units.layers, self._incoming, strict=True):
             units, chosen = candidates(tau_dormant_units(self.units.features(layer, features), layer, self.threshold))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
+from lop.algos.layout import per_member
 from lop.algos.randomness import fresh_net
 from lop.utils.ranges import AMOUNT, SHARE, require, require_choice
 from lop.utils.state import Generator, State
@@ -23,6 +24,11 @@ class ShrinkAndPerturb(Intervention):
     every: "step", after each update, or "task", at each task's end. `scale` belongs to "init", `noise_std` to "noise".
     """
 
+    stacks = True
+    varying = ("shrink", "scale", "noise_std")
+    shrink: float | Tensor
+    scale: float | Tensor
+    noise_std: float | Tensor
     state: ClassVar[State] = {"_generator": Generator()}
 
     def __init__(
@@ -56,11 +62,31 @@ class ShrinkAndPerturb(Intervention):
     def act(self) -> None:
         """Shrink and perturb all trained parameters now."""
         if self.form == "init":
-            pairs = fresh_net(self.host.net, self._generator)
-            parameters: list[Tensor] = [p for p, _ in pairs]
-            noise, scale = [fresh for _, fresh in pairs], self.scale
+            drawn, scale = self._fresh(), self.scale
         else:
-            parameters, scale = list(self.parameters.values()), self.noise_std
-            noise = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]
+            drawn, scale = self._gaussian(), self.noise_std
+        parameters, noise = [p for p, _ in drawn], [values for _, values in drawn]
+        if isinstance(self.shrink, Tensor) or isinstance(scale, Tensor):
+            for p, values in drawn:
+                p.mul_(per_member(1 - self.shrink, p)).add_(values * per_member(scale, p))
+            return
         torch._foreach_mul_(parameters, 1 - self.shrink)
         torch._foreach_add_(parameters, noise, alpha=scale)
+
+    def _fresh(self) -> list[tuple[Tensor, Tensor]]:
+        """Every parameter with a draw from its initial distribution."""
+        if not self.stacked:
+            return fresh_net(self.host.net, self._generator)
+        drawn = [{id(p): values for p, values in fresh_net(own.host.net, own._generator)} for own in self.each()]
+        return [
+            (p, torch.stack([of[id(own.parameters[name])] for own, of in zip(self.each(), drawn, strict=True)]))
+            for name, p in self.parameters.items()
+        ]
+
+    def _gaussian(self) -> list[tuple[Tensor, Tensor]]:
+        """Every parameter with standard normal noise."""
+        noise = [torch.empty_like(p) for p in self.parameters.values()]
+        for i, own in enumerate(self.each()):
+            for values in noise:
+                (values[i] if self.stacked else values).normal_(generator=own._generator)
+        return list(zip(self.parameters.values(), noise, strict=True))

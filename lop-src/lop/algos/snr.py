@@ -38,6 +38,7 @@ class SNR(Intervention):
     steps: int
 
     needs_features = True
+    stacks = True
 
     def __init__(
         self,
@@ -73,10 +74,18 @@ class SNR(Intervention):
     def after_step(self, features: Sequence[Tensor]) -> None:
         if not self.units.layers:
             return
-        self.steps += 1
+        step, batch = self.steps + 1, len(self.units.lead)
         read = {layer: self.units.features(layer, features) for layer in self.units.layers}
-        fired = self.units.joined({layer: _fired(x, layer.expansion) for layer, x in read.items()})
-        overdue = self._silence.overdue(fired, len(read[self.units.layers[0]]), self.steps)
+        fired = self.units.joined({layer: _fired(x, layer.expansion, batch) for layer, x in read.items()})
+        overdue = self._silence.overdue(fired, read[self.units.layers[0]].shape[batch], step)
+        for own, units in zip(self.each(), overdue.view(-1, overdue.shape[-1]), strict=True):
+            own.steps = step
+            own._start_again(units)
+
+    def _start_again(self, overdue: Tensor) -> None:
+        """overdue: bool (units,)."""
+        if overdue.device.type == "cpu" and not overdue.any():
+            return
         resets = []
         for layer in self.units.layers:
             units, chosen = candidates(self.units.along(overdue, -1, UNITS, layer))
@@ -88,6 +97,8 @@ class SNR(Intervention):
             self._silence.was_reset(overdue)
 
 
-def _fired(features: Tensor, expansion: int) -> Tensor:
-    """bool (units,): the activation was > 0 somewhere. features: (batch, features[, h, w])."""
-    return (features.amax([0, *range(2, features.dim())]) > 0).view(expansion, -1).any(0)
+def _fired(features: Tensor, expansion: int, batch: int) -> Tensor:
+    """bool (..., units): the activation was > 0 somewhere. features: (..., batch, features[, h, w]), `batch` being the
+    dimension of the examples."""
+    highest = features.amax([batch, *range(batch + 2, features.dim())])
+    return (highest > 0).unflatten(-1, (expansion, -1)).any(-2)

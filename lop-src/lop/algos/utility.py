@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from lop.algos.layout import UnitLayout
+from lop.algos.layout import UnitLayout, per_member
 from lop.nets import HiddenLayer
 from lop.nets.layer_io import WeightLayer
 from lop.utils.state import FEATURES, PerUnit, State, start_state
@@ -62,47 +63,56 @@ class UnitStatistics:
     """
 
     state: ClassVar[State] = {"running": PerUnit(0.0, (3, FEATURES))}
+    varying = ("decay",)
+    decay: float | Tensor
     running: Tensor
 
     def __init__(self, units: UnitLayout, util_type: UtilityType, decay: float):
-        self.units, self.decay, self._factors = units, decay, FACTORS[util_type]
+        self.units, self.util_type, self.decay, self._factors = units, util_type, decay, FACTORS[util_type]
         parts = [units.part(FEATURES, layer) for layer in units.layers]
         groups = [[layer] for layer in units.maps] + ([units.dense] if units.dense else [])
         of = dict(zip(units.layers, parts, strict=True))
         # layers whose features are handled as one, and where these are
         self._groups = [(layers, slice(of[layers[0]].start, of[layers[-1]].stop)) for layers in groups]
         weight = units.layers[0].incoming.weight
-        self._sample = weight.new_ones(3, units.size(FEATURES))
-        self._magnitudes = WeightMagnitudes(units.layers, parts, self._factors, units.size(FEATURES))
+        self._sample = weight.new_ones(*units.lead, 3, units.size(FEATURES))
+        self._magnitudes = WeightMagnitudes(units, parts, self._factors)
         start_state(self)
+
+    def for_stack(self, units: UnitLayout) -> UnitStatistics:
+        """Those of many nets, whose state is still to be put in."""
+        return UnitStatistics(units, self.util_type, cast("float", self.decay))
 
     @torch.no_grad()
     def update(self, features: Sequence[Tensor]) -> None:
-        """features: (batch, features[, h, w]) of every hidden layer of the net."""
-        mean, correction, utility = self.running.unbind()
+        """features: (batch, features[, h, w]) of every hidden layer of the net, of a stack (S, batch, ...)."""
+        mean, correction, utility = self.running.unbind(-2)
         blocks = list(self._blocks(features))
         for x, part, dims in blocks:
-            torch.mean(x, dims, out=self._sample[0, part])
-        torch.lerp(self.running[:2], self._sample[:2], 1 - self.decay, out=self.running[:2])
-        y = self._sample[2]
+            torch.mean(x, dims, out=self._sample[..., 0, part])
+        averages = self.running[..., :2, :]
+        torch.lerp(averages, self._sample[..., :2, :], per_member(1 - self.decay, averages), out=averages)
+        y = self._sample[..., 2, :]
         if self._factors.activation == "deviation":
             corrected = mean / correction
             for x, part, dims in blocks:
-                deviation = x - corrected[part].view(-1, *[1] * (x.dim() - 2))
-                torch.mean(deviation.abs_(), dims, out=y[part])
+                own = corrected[..., part].unsqueeze(-2)  # for all examples
+                deviation = x - own.view(*own.shape, *[1] * (x.dim() - own.dim()))
+                torch.mean(deviation.abs_(), dims, out=y[..., part])
         elif self._factors.activation == "magnitude":
             for x, part, dims in blocks:
-                torch.mean(x.abs(), dims, out=y[part])
+                torch.mean(x.abs(), dims, out=y[..., part])
         else:
             y.fill_(1.0)
         self._magnitudes.multiply(y)
-        utility.lerp_(y, 1 - self.decay)
+        utility.lerp_(y, per_member(1 - self.decay, y))
 
     def _blocks(self, features: Sequence[Tensor]) -> Iterator[tuple[Tensor, slice, list[int]]]:
         for layers, part in self._groups:
-            read = [layer.as_read(self.units.features(layer, features)) for layer in layers]
-            x = read[0] if len(read) == 1 else torch.cat(read, 1)
-            yield x, part, [0, *range(2, x.dim())]
+            batch = len(self.units.lead)  # dimension of the examples
+            read = [self.units.read(layer, features) for layer in layers]
+            x = read[0] if len(read) == 1 else torch.cat(read, batch + 1)
+            yield x, part, [batch, *range(batch + 2, x.dim())]
 
     def utilities(self, layer: HiddenLayer) -> Tensor:
         """Bias-corrected utility of a layer's units, (units,)."""
@@ -126,63 +136,72 @@ class WeightMagnitudes:
     written where they are used: at width 100 the number of operations is the cost, at width 2000 the memory traffic.
     """
 
-    def __init__(self, layers: Sequence[HiddenLayer], parts: Sequence[slice], factors: Factors, size: int):
-        self._factors = factors
+    def __init__(self, units: UnitLayout, parts: Sequence[slice], factors: Factors):
+        """parts: of the layers' features."""
+        self._factors, self._units = factors, units
+        layers, lead, size = units.layers, units.lead, units.size(FEATURES)
         weight = layers[0].incoming.weight
         self._scale = weight.new_ones(size)
-        self._incoming, self._outgoing = weight.new_empty(size), weight.new_empty(size)
+        self._incoming, self._outgoing = weight.new_empty(*lead, size), weight.new_empty(*lead, size)
         self._rows: dict[WeightLayer, Tensor] = {}  # where sums of rows, of columns go
         self._columns: dict[WeightLayer, Tensor] = {}
         self._gathered: list[tuple[Tensor, list[Tensor]]] = []  # (expansion, units) = sum of (.., units[, positions])
         for layer, part in zip(layers, parts, strict=True):
             if factors.incoming:
                 self._scale[part] *= layer.incoming.weight[0].numel()
-                self._plan_rows(layer, self._incoming[part])
+                self._plan_rows(layer, self._incoming[..., part])
             if factors.outgoing:
                 features = layer.expansion * layer.units
                 self._scale[part] /= sum(module.weight.numel() for module in layer.outgoing) // features
-                self._plan_columns(layer, self._outgoing[part])
+                self._plan_columns(layer, self._outgoing[..., part])
         self._blocks = self._plan_blocks(weight)
 
     def _plan_rows(self, layer: HiddenLayer, target: Tensor) -> None:
         if layer.expansion == 1:
             self._rows[layer.incoming] = target
         else:
-            sums = self._rows[layer.incoming] = target.new_empty(layer.units)
-            self._gathered.append((target.view(layer.expansion, -1), [sums.view(1, -1, 1)]))
+            sums = self._rows[layer.incoming] = target.new_empty(*self._units.lead, layer.units)
+            parts = target.unflatten(-1, (layer.expansion, -1))
+            self._gathered.append((parts, [sums.unsqueeze(-1).unsqueeze(-3)]))
 
     def _plan_columns(self, layer: HiddenLayer, target: Tensor) -> None:
-        if len(layer.outgoing) == 1 and layer.outgoing[0].weight[0].numel() == target.numel():
+        lead = self._units.lead
+        if len(layer.outgoing) == 1 and layer.outgoing[0].weight[0].numel() == target.shape[-1]:
             self._columns[layer.outgoing[0]] = target
         else:
             for module in layer.outgoing:
-                self._columns[module] = target.new_empty(module.weight[0].numel())
-            sums = [self._columns[module].view(layer.expansion, layer.units, -1) for module in layer.outgoing]
-            self._gathered.append((target.view(layer.expansion, -1), sums))
+                self._columns[module] = target.new_empty(*lead, module.weight[0].numel())
+            columns = [self._columns[module] for module in layer.outgoing]
+            sums = [own.unflatten(-1, (layer.expansion, layer.units, -1)) for own in columns]
+            self._gathered.append((target.unflatten(-1, (layer.expansion, -1)), sums))
 
     def _plan_blocks(self, like: Tensor) -> list[tuple[WeightLayer, list[tuple[slice, Tensor]]]]:
         """Per module the ranges of rows that are read at once, each with the memory for their absolute values."""
+        lead, members = self._units.lead, math.prod(self._units.lead)
         modules = list(dict.fromkeys([*self._rows, *self._columns]))
         shapes = [(len(module.weight), module.weight[0].numel()) for module in modules]
         whole = max((rows * columns for rows, columns in shapes), default=0)
         limit = BLOCK if like.device.type == "cpu" else whole
-        heights = [max(1, min(rows, limit // columns)) for rows, columns in shapes]
-        scratch = like.new_empty(max((h * columns for h, (_, columns) in zip(heights, shapes, strict=True)), default=0))
+        heights = [max(1, min(rows, limit // (members * columns))) for rows, columns in shapes]
+        most = max((h * columns for h, (_, columns) in zip(heights, shapes, strict=True)), default=0)
+        scratch = like.new_empty(members * most)
         plan = []
         for module, height, (rows, columns) in zip(modules, heights, shapes, strict=True):
             ranges = [slice(start, min(start + height, rows)) for start in range(0, rows, height)]
-            memory = [scratch[: (r.stop - r.start) * columns].view(-1, columns) for r in ranges]
+            sizes = [(*lead, r.stop - r.start, columns) for r in ranges]
+            memory = [scratch[: math.prod(size)].view(size) for size in sizes]
             plan.append((module, list(zip(ranges, memory, strict=True))))
         return plan
 
     def multiply(self, y: Tensor) -> None:
-        """y (features,) *= mean abs outgoing / mean abs incoming, in place, as far as the factors ask for it."""
+        """y (..., features) *= mean abs outgoing / mean abs incoming, in place, as far as the factors ask for it."""
         for module, blocks in self._blocks:
-            self._sum(module.weight.flatten(1), blocks, self._rows.get(module), self._columns.get(module))
+            weight = self._units.weight(module).flatten(1 + len(self._units.lead))
+            self._sum(weight, blocks, self._rows.get(module), self._columns.get(module))
         for target, sums in self._gathered:
-            target.copy_(sums[0].sum(2))
+            target.copy_(sums[0].sum(-1))
             for other in sums[1:]:
-                target += other.sum(2)
+                target += other.sum(-1)
         if self._factors.outgoing:
             y.mul_(self._outgoing)
         if self._factors.incoming:
@@ -191,12 +210,12 @@ class WeightMagnitudes:
 
     @staticmethod
     def _sum(weight: Tensor, blocks: list[tuple[slice, Tensor]], rows: Tensor | None, columns: Tensor | None) -> None:
-        """Sums of abs(weight (out, in)) over each row into `rows` and over each column into `columns`."""
+        """Sums of abs(weight (..., out, in)) over each row into `rows` and over each column into `columns`."""
         for i, (part, magnitude) in enumerate(blocks):
-            torch.abs(weight if len(blocks) == 1 else weight[part], out=magnitude)
+            torch.abs(weight if len(blocks) == 1 else weight[..., part, :], out=magnitude)
             if rows is not None:
-                torch.sum(magnitude, 1, out=rows if len(blocks) == 1 else rows[part])
+                torch.sum(magnitude, -1, out=rows if len(blocks) == 1 else rows[..., part])
             if columns is not None and i == 0:
-                torch.sum(magnitude, 0, out=columns)
+                torch.sum(magnitude, -2, out=columns)
             elif columns is not None:
-                columns += magnitude.sum(0)
+                columns += magnitude.sum(-2)

@@ -16,7 +16,7 @@ from lop.nets.stack import Stack, shape_of
 from lop.optimizers.stacking import OptimizerStack, settings
 from lop.training.learner import Learner, StepResult
 from lop.training.looped import Population
-from lop.training.stacked_penalty import stacked_penalty
+from lop.training.stacked_interventions import StackedInterventions
 
 
 def _cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
@@ -123,6 +123,7 @@ class Block:
         self._owners = [self.stack.owners(p) for p in self.params]
         self.optimizers = OptimizerStack([own.optimizer for own in learners], self.params, self._owners, self.stack)
         self._losses = LOSSES[self.learners[0].loss]
+        self.interventions = StackedInterventions(self.learners, self.params, self._owners)
         self._needs_features = any(learner.needs_features for learner in learners)
         self._gradients = GradientRecorder(self.params)
         self._masks: list[Tensor | None] = []
@@ -139,6 +140,7 @@ class Block:
         index = self.learners.index(learner)
         self.stack.release(index)
         self.optimizers.release(index)
+        self.interventions.release(index)
 
     def learn(self, batches: Sequence[Batch]) -> list[StepResult]:
         """One update of each learner on its batch; what `Learner.learn` does."""
@@ -152,7 +154,8 @@ class Block:
             losses = self._losses(logits, y)
             if not first:
                 first.append((losses.detach(), logits.detach()))
-            penalties = self._penalties()
+            self.stack.follow()
+            penalties = self.interventions.penalties()
             return losses if penalties is None else losses + penalties
 
         for learner, (own, _) in zip(self.learners, batches, strict=True):
@@ -161,10 +164,8 @@ class Block:
         with self._gradients if any(watching) else nullcontext():
             self.optimizers.step(closure)
         self.stack.follow()
-        features = [layer.unbind() for layer in self.stack.features]
-        for i, learner in enumerate(self.learners):
-            seen = [layer[i] for layer in features] if learner.needs_features else []
-            learner.after_step(seen, self._gradients_of(i) if watching[i] else None)
+        seen = [self._gradients_of(i) if watched else None for i, watched in enumerate(watching)]
+        self.interventions.after_step(self.stack.features if self._needs_features else [], seen)
         losses, logits = first[0]
         results = [StepResult(*pair) for pair in zip(losses.unbind(), logits.unbind(), strict=True)]
         for learner, result, starts in zip(self.learners, results, starting, strict=False):
@@ -177,12 +178,6 @@ class Block:
         """Of this member's own parameters, as recorded."""
         return {self.stack.owners(p)[index]: gradient[index] for p, gradient in self._gradients.gradients.items()}
 
-    def _penalties(self) -> Tensor | None:
-        if not any(learner.penalties for learner in self.learners):
-            return None
-        self.stack.follow()
-        return stacked_penalty(lambda: [_penalty(learner) for learner in self.learners], self._owners, self.params)
-
     def _masked(self, logits: Tensor) -> Tensor:
         masks = [learner.mask for learner in self.learners]
         if len(masks) != len(self._masks) or any(a is not b for a, b in zip(masks, self._masks, strict=True)):
@@ -191,10 +186,3 @@ class Block:
             rows = [none if mask is None else mask for mask in masks]
             self._mask = torch.stack(rows).unsqueeze(1) if any(mask is not None for mask in masks) else None
         return logits if self._mask is None else logits.masked_fill(self._mask, float("-inf"))
-
-
-def _penalty(learner: Learner) -> Tensor | None:
-    """All of them together."""
-    values = [intervention.penalty() for intervention in learner.penalties]
-    given = [value for value in values if value is not None]
-    return sum(given[1:], start=given[0]) if given else None
