@@ -1,6 +1,7 @@
 """A run folder is new, empty or marked, and strictly below the results folder; nothing else is touched."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,17 @@ def test_a_link_under_our_name_is_not_written_through(tmp_path):
     with pytest.raises(UserError, match=r"online\.csv: a link"), RunFolder(make_config(tmp_path / "results", "mine")):
         pass
     assert precious.read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["online.csv", "status.json", "checkpoint.pt"])
+def test_a_pipe_under_our_name_is_not_waited_for(tmp_path, name):
+    config = make_config(tmp_path, "mine")
+    with RunFolder(config) as folder:
+        pass
+    (folder.path / name).unlink(missing_ok=True)
+    os.mkfifo(folder.path / name)
+    with pytest.raises(UserError, match=f"{name}: not a regular file"), RunFolder(config):
+        pass
 
 
 def test_the_home_folder_is_meant(tmp_path, monkeypatch):

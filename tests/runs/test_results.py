@@ -137,6 +137,22 @@ def test_an_empty_or_garbled_table_is_named_and_left_out(tmp_path, capsys, conte
     assert str(first / "tasks.csv") in line
 
 
+@pytest.mark.parametrize("name", ["tasks.csv", "status.json", "config.json"])
+def test_a_pipe_or_a_device_is_named_and_not_waited_for(tmp_path, name):
+    first, second, _ = write_runs(tmp_path)
+    for folder in (first, second):
+        (folder / name).unlink(missing_ok=True)
+    os.mkfifo(first / name)
+    (second / name).symlink_to("/dev/zero")
+    assert load(tmp_path).skipped == {str(f / name): "not a regular file" for f in (first, second)}
+
+
+def test_a_checkpoint_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="not a regular file"):
+        checkpoint.load(tmp_path / "checkpoint.pt")
+
+
 def test_what_is_not_a_runs_blocks_nothing(tmp_path, capsys):
     first, second, _ = write_runs(tmp_path)
     (tmp_path / "other").mkdir()

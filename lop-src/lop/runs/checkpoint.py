@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lop.utils.errors import UserError
-from lop.utils.files import disk_errors, sync_folder, write_atomic
+from lop.utils.files import disk_errors, read_regular, sync_folder, write_atomic
 
 FORMAT = 2
 MARK = b"lop checkpoint\n\0"  # a file is the mark, the checksum of all the rest, and what torch wrote
@@ -53,7 +53,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     another version's.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {START_AGAIN}") from None
     start = len(MARK) + DIGEST_SIZE

@@ -18,7 +18,7 @@ from lop.runs import checkpoint
 from lop.runs.place import CHECKPOINTS, LOCK, claim, clean, own_files, run_folder_of, set_aside
 from lop.runs.table import TABLES, Table
 from lop.utils.errors import UserError
-from lop.utils.files import disk_errors, sync_folder, write_text
+from lop.utils.files import disk_errors, read_regular, sync_folder, write_text
 
 SCHEMA = 2
 ENDED = ("finished", "diverged")  # states that are not gone on from
@@ -195,7 +195,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     """What `RunFolder.status` says; {} where there is none yet. Raises UserError for a damaged file."""
     path = folder / "status.json"
     try:
-        status = json.loads(path.read_text())
+        status = json.loads(read_regular(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
@@ -209,7 +209,7 @@ def read_config(folder: Path) -> Config:
     """The resolved config of a run folder. Raises UserError when it is damaged or another version's."""
     path = folder / "config.json"
     try:
-        return Config.model_validate_json(path.read_bytes())
+        return Config.model_validate_json(read_regular(path))
     except (OSError, ValueError):  # pydantic's errors are ValueErrors
         raise UserError(f"{path}: not a config of this version; move the folder away, or choose another") from None
 

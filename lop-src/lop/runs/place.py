@@ -11,7 +11,7 @@ from pathlib import Path
 from lop.config import Config
 from lop.runs.table import TABLES
 from lop.utils.errors import UserError
-from lop.utils.files import disk_errors, make_folder, sync_folder
+from lop.utils.files import disk_errors, make_folder, read_regular, sync_folder
 
 MARK = ".run-folder"  # written first: what else is in its folder under our names is ours
 MARK_TEXT = "A run's folder: lop writes, moves aside and deletes its own files here.\n"
@@ -57,7 +57,8 @@ def claim(path: Path) -> None:
         raise UserError(f"{path}: a link to another folder; choose another run.name")
     make_folder(path)
     with disk_errors(path):
-        names = {entry.name for entry in os.scandir(path)}
+        entries = list(os.scandir(path))
+    names = {entry.name for entry in entries}
     if MARK not in names:
         if names - {LOCK} and not _is_of_an_earlier_version(path):
             raise UserError(f"{path}: holds files that are not a run's; choose another run.name or run.results_dir")
@@ -68,6 +69,9 @@ def claim(path: Path) -> None:
         sync_folder(path)
     if linked := [name for name in (*OWN_NAMES, MARK, LOCK) if (path / name).is_symlink()]:
         raise UserError(f"{path / linked[0]}: a link; a run writes files of its own only, move it away")
+    for entry in entries:
+        if entry.name in OWN_NAMES and not entry.is_file() and not entry.is_dir():
+            raise UserError(f"{entry.path}: not a regular file; a run writes files of its own only, move it away")
 
 
 def _leads_elsewhere(path: Path) -> bool:
@@ -78,7 +82,7 @@ def _leads_elsewhere(path: Path) -> bool:
 
 def _is_of_an_earlier_version(path: Path) -> bool:
     try:
-        config, status = (json.loads((path / name).read_bytes()) for name in ("config.json", "status.json"))
+        config, status = (json.loads(read_regular(path / name)) for name in ("config.json", "status.json"))
     except (OSError, ValueError):
         return False
     if not isinstance(config, dict) or not isinstance(status, dict):

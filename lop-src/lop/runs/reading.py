@@ -21,6 +21,7 @@ from lop.runs.labels import compose, differing
 from lop.runs.place import ASIDE
 from lop.runs.table import TABLES
 from lop.utils.errors import UserError
+from lop.utils.files import read_regular
 
 KEY = b"task"  # the first column of every table
 TEXTS = ("phase", "name", "what", "detail", "session")  # columns of words; all others are of numbers
@@ -158,8 +159,7 @@ def _folders(top: str, skipped: dict[str, str]) -> Iterator[str]:
 
 def _bytes(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_regular(path)
     except OSError as error:
         raise _UnreadableError(error.strerror) from None
 

@@ -90,6 +90,21 @@ def require_regular(path: Path) -> Path:
     return path
 
 
+def read_regular(path: str | Path) -> bytes:
+    """What a regular file holds. Raises OSError for anything else: a named pipe would be waited for, a device has no
+    end."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        directory = stat.S_ISDIR(mode)
+        raise OSError(
+            errno.EISDIR if directory else errno.EINVAL, "Is a directory" if directory else "not a regular file"
+        )
+    with open(number, "rb") as file:
+        return file.read()
+
+
 def md5(content: bytes | bytearray) -> str:
     """The checksum that data sets are published with, as hexadecimal digits."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
