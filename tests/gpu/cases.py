@@ -100,6 +100,7 @@ class SmallTask:
     seed: int = 0
     active: Tensor | None = None
     steps_per_epoch: int = 4
+    epochs: int = 2
     splits: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
