@@ -43,7 +43,7 @@ evaluated = {name: evaluation_runs(result, name) for name in plan.benchmarks}
 # ## Answer
 
 # %%
-display(Markdown(tables.answer.replace("\n#", "\n##").removeprefix("#")))
+display(Markdown(tables.answer.split("\n", 1)[1].replace("\n#", "\n##")))
 
 # %% [markdown]
 # ## Comparison

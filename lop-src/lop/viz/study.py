@@ -73,7 +73,7 @@ def study_changes(comparison: pd.DataFrame, *, reference: str = "") -> Figure:
     rows, lower = _ordered(comparison)
     measure = measure_of(rows["measure"].iloc[0])
     styles = label_styles(pd.DataFrame({"label": comparison["method"]}), [reference])
-    figure, axes = new_figure(1, 1, height=1.3 + 0.34 * len(rows), width=6.5)
+    figure, axes = new_figure(1, 1, height=1.3 + 0.34 * len(rows))
     ax = axes[0, 0]
     scale = 100 if measure.unit else 1
     names = ["change", "change_low", "change_high"]
