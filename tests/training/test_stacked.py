@@ -393,16 +393,26 @@ def test_sam_is_as_stackable_as_its_base():
     assert not get_optimizer("sam", net, base="shampoo").stackable
 
 
-def test_the_choice():
+class OwnForward(NETS["mlp"]):
+    """An MLP as a user may write it."""
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def test_the_choice(monkeypatch):
     rates = [0.1] * 6 + [0.2] * 2
     mixed = make_population([make_learner(s, lr=lr) for s, lr in enumerate(rates)])
     train(mixed, seeds=range(8), tasks=(0,))
-    assert [[own.seed for own in block.learners] for block in mixed.blocks] == [[0, 1, 2, 3, 4, 5]]
+    assert [[own.seed for own in block.learners] for block in mixed.blocks] == [[0, 1, 2, 3, 4, 5], [6, 7]]
     many = range(8)
     convolves = [make_learner(s, net="convnet") for s in many]
-    few = [make_learner(s) for s in SEEDS]
-    for others in ([], few, [make_learner(s, "kfac") for s in many], convolves):
+    wide = [make_learner(s, net_options={"hidden": [1000, 1000]}) for s in (0, 1)]
+    for others in ([], [make_learner(0)], [make_learner(s, "kfac") for s in many], convolves, wide):
         assert type(make_population(others)) is Population
+    monkeypatch.setitem(NETS, "mlp", OwnForward)
+    assert type(make_population([make_learner(s) for s in range(5)])) is Population
+    assert type(make_population([make_learner(s) for s in range(6)])) is StackedPopulation
 
 
 def test_who_was_ruined_by_the_first_step_is_kept():

@@ -13,10 +13,14 @@ from lop.utils.errors import UserError, lookup
 
 
 class CReLU(nn.Module):
-    """Concatenated ReLU (Shang 2016): (relu(x), relu(-x)) along dimension 1; twice as many features as units."""
+    """Concatenated ReLU (Shang 2016): (relu(x), relu(-x)) along dimension `dim`; twice as many features as units."""
+
+    def __init__(self, dim: int = 1):
+        super().__init__()
+        self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat((torch.relu(x), torch.relu(-x)), dim=1)
+        return torch.cat((torch.relu(x), torch.relu(-x)), dim=self.dim)
 
 
 class Fourier(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,10 @@ net = NETS.register
 
 class Net(nn.Module):
     """forward(x) -> outputs (batch, num_outputs), plus the description of the hidden layers, input to output."""
+
+    layerwise: ClassVar[bool] = False
+    """Whether `forward` does nothing but call layers one after the other, so that it is also the forward pass of many
+    nets when each layer is (`lop.nets.batched`). Said by the class that writes `forward`, of that one alone."""
 
     def hidden_layers(self) -> list[HiddenLayer]:
         raise NotImplementedError

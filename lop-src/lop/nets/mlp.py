@@ -19,6 +19,8 @@ class MLP(Net):
     Parameters are undefined until `lop.nets.init.initialise_` draws them.
     """
 
+    layerwise = True
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
