@@ -107,7 +107,8 @@ def is_layerwise(net: Net) -> bool:
     """Whether the net is its layers one after the other, all of which have a counterpart here."""
     author = next(kind for kind in type(net).__mro__ if "forward" in vars(kind))  # who wrote forward can say so
     layers = [layer for layer in net.modules() if layer is not net]
-    return vars(author).get("layerwise", False) and all(type(layer) in BATCHED for layer in layers)
+    known = all(type(layer) in BATCHED for layer in layers) and not any(h.units_last for h in net.hidden_layers())
+    return vars(author).get("layerwise", False) and known
 
 
 def batch_layers(module: nn.Module) -> None:
