@@ -68,11 +68,11 @@ class BatchedLayerNorm(nn.Module):
         return normal
 
 
-def _linear(layer: nn.Linear) -> nn.Module:
+def _linear(layer: Any) -> nn.Module:
     return BatchedLinear(layer.weight, layer.bias)
 
 
-def _layer_norm(layer: nn.LayerNorm) -> nn.Module:
+def _layer_norm(layer: Any) -> nn.Module:
     return BatchedLayerNorm(layer.normalized_shape, layer.eps, layer.weight, layer.bias)
 
 
