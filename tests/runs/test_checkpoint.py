@@ -163,3 +163,13 @@ def test_parents_of_a_new_folder_survive_a_power_cut(tmp_path, monkeypatch):
     make_folder(tmp_path / "a" / "b")
     assert len(synced) == 3
     shutil.rmtree(tmp_path / "a")
+
+
+def test_a_view_is_saved_without_the_memory_around_it(tmp_path):
+    """A member's tensors are rows of its stack's: a hundred members would write a hundred times a hundred nets."""
+    stack = torch.arange(100_000.0).view(100, 1000)
+    checkpoint.save(tmp_path / "one.pt", {"net": {"weight": stack[3]}, "more": [stack[4], (stack[5], 1)]})
+    assert (tmp_path / "one.pt").stat().st_size < 3 * 4000 + 4000
+    state = checkpoint.load(tmp_path / "one.pt")
+    assert torch.equal(state["net"]["weight"], stack[3])
+    assert torch.equal(state["more"][1][0], stack[5])

@@ -166,11 +166,12 @@ def assert_stack_equals_singles(make, net="mlp", tasks=(0, 1, 2)):
     """make(seed) -> Learner. Everything that can be seen of a member: results of every step, and its whole state."""
     stacked = StackedPopulation([make(seed) for seed in SEEDS])
     singles = Population([make(seed) for seed in SEEDS])
-    young = []
-    see = lambda step: young.extend(learner.optimizer.young for learner in stacked.learners)  # noqa: E731
-    rows = train(stacked, net=net, tasks=tasks, after=see)
+    sizes = []
+    rows = train(
+        stacked, net=net, tasks=tasks, after=lambda step: sizes.append([len(b.learners) for b in stacked.blocks])
+    )
     expected = train(singles, net=net, tasks=tasks)
-    assert any(young) or [len(block.learners) for block in stacked.blocks] == [3]  # one computation to the end
+    assert all(size == [3] for size in sizes)  # one computation at every step
     for row, single_row in zip(rows, expected, strict=True):
         for result, single in zip(row, single_row, strict=True):
             torch.testing.assert_close(result.loss, single.loss, rtol=1e-9, atol=1e-9)
@@ -284,7 +285,7 @@ def test_a_member_that_diverges_disturbs_nobody(optimizer, algo):
     rows = train(stacked, after=poison, tasks=(0, 2))
     singles = Population([make(seed) for seed in (0, 2)])
     train(singles, seeds=(0, 2), tasks=(0, 2))
-    assert algo == "cbp" or [len(block.learners) for block in stacked.blocks] == [3]
+    assert [len(block.learners) for block in stacked.blocks] == [3]
     assert rows[-1][1].loss.isnan()
     for learner, single in zip((stacked.learners[0], stacked.learners[2]), singles.learners, strict=True):
         assert_same_state(learner, single)
@@ -327,11 +328,12 @@ def test_a_member_may_leave_start_anew_or_be_changed_between_two_steps(optimizer
 
 
 def test_members_with_other_options_are_blocks_of_their_own():
-    rates = {0: 0.1, 1: 0.1, 2: 0.01, 3: 0.01, 4: 0.5}
-    make = lambda seed: make_learner(seed, "adam", ["ema"], lr=rates[seed])  # noqa: E731
-    stacked, singles = StackedPopulation([make(s) for s in rates]), Population([make(s) for s in rates])
-    train(stacked, seeds=rates, tasks=(0, 2))
-    train(singles, seeds=rates, tasks=(0, 2))
+    plain, other, third = {"amsgrad": True}, {"amsgrad": False}, {"decoupled_weight_decay": True}
+    kinds = {0: plain, 1: plain, 2: other, 3: other, 4: third}
+    make = lambda seed: make_learner(seed, "adam", ["ema"], weight_decay=0.1, **kinds[seed])  # noqa: E731
+    stacked, singles = StackedPopulation([make(s) for s in kinds]), Population([make(s) for s in kinds])
+    train(stacked, seeds=kinds, tasks=(0, 2))
+    train(singles, seeds=kinds, tasks=(0, 2))
     assert [[own.seed for own in block.learners] for block in stacked.blocks] == [[0, 1], [2, 3]]
     for learner, single in zip(stacked.learners, singles.learners, strict=True):
         assert_same_state(learner, single)
@@ -344,25 +346,99 @@ def through_a_file(state):
     return torch.load(file, weights_only=True)
 
 
-def test_those_whose_new_entries_have_grown_old_are_one_computation_again():
-    make = lambda seed: make_learner(seed, "adam", betas=[0.5, 0.5])  # noqa: E731
-    stacked, singles = (kind([make(s) for s in SEEDS]) for kind in (StackedPopulation, Population))
-    blocks = []
+NUMBERS = {
+    "sgd": {"lr": [0.05, 0.02, 0.02], "momentum": [0.9, 0.5, 0.0], "weight_decay": [0.0, 0.1, 0.1]},
+    "adam": {
+        "lr": [0.003, 0.01, 0.003],
+        "betas": [(0.9, 0.99), (0.8, 0.9), (0.9, 0.99)],
+        "max_grad_norm": [0.1, None, 0.2],
+    },
+    "asgd": {"lr": [0.01, 0.02, 0.01], "lambd": [0.1, 0.1, 0.1]},
+    "adahessian": {
+        "lr": [0.02, 0.01, 0.02],
+        "eps": [1e-4, 1e-2, 1e-4],
+        "betas": [(0.9, 0.99), (0.8, 0.9), (0.9, 0.99)],
+        "hessian_power": [1.0, 0.5, 1.0],
+        "max_grad_norm": [0.1, 0.2, 0.3],
+    },
+    "sophiah": {"lr": [0.003, 0.01, 0.003], "clip_threshold": [1.0, 0.1, 1.0], "weight_decay": [0.1, 0.0, 0.1]},
+    "sophiag": {"lr": [0.003, 0.01, 0.003], "betas": [(0.9, 0.99), (0.8, 0.9), (0.9, 0.99)]},
+    "sassha": {
+        "lr": [0.02, 0.01, 0.02],
+        "rho": [0.2, 0.1, 0.3],
+        "rho_schedule": ["linear", "constant", "cosine"],
+        "rho_end": [0.01, None, 0.02],
+        "hessian_power": [0.5, 1.0, 0.5],
+        "hessian_power_schedule": ["linear", "constant", "linear"],
+        "hessian_power_end": [0.8, None, 0.8],
+        "schedule_steps": [10, None, 10],
+    },
+    "msassha": {"rho": [0.3, 0.1, 0.3], "lr": [0.02, 0.01, 0.02], "betas": [(0.9, 0.99), (0.8, 0.9), (0.9, 0.99)]},
+    "sam": {"lr": [0.05, 0.02, 0.05], "rho": [0.05, 0.1, 0.2], "base": ["adahessian"] * 3},
+    "asam": {"rho": [0.5, 0.1, 0.5], "eta": [0.01, 0.1, 0.02]},
+}
+
+
+@pytest.mark.parametrize("optimizer", sorted(NUMBERS))
+@pytest.mark.parametrize("algo", ["bp", "cbp"])
+def test_members_may_differ_in_the_numbers_of_their_optimizers(optimizer, algo):
+    """CBP's resets make entries young in one of them at a time."""
+    choices = NUMBERS[optimizer]
+
+    def make(seed):
+        return make_learner(seed, optimizer, [algo], **{name: values[seed] for name, values in choices.items()})
+
+    assert_stack_equals_singles(make, tasks=(0, 2))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "sassha"])
+def test_numbers_that_change_on_the_way(optimizer):
+    """A schedule halves every member's step size at its own time; two of them have the same one now and then."""
+
+    def halve(population):
+        def after(step):
+            if step in (2, 4, 5):
+                own = population.learners[{2: 0, 4: 1, 5: 2}[step]]
+                own.optimizer.param_groups[0]["lr"] *= 0.5
+
+        return after
+
+    stacked, singles = (kind([make_learner(s, optimizer) for s in SEEDS]) for kind in (StackedPopulation, Population))
+    train(stacked, after=halve(stacked), tasks=(0,))
+    train(singles, after=halve(singles), tasks=(0,))
+    assert [len(block.learners) for block in stacked.blocks] == [3]
+    for learner, single in zip(stacked.learners, singles.learners, strict=True):
+        assert_same_state(learner, single)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "nadam", "adagrad", "adahessian", "sassha", "sam"])
+def test_recently_reset_entries_are_the_members_own(optimizer):
+    """They go on in the block, until they are as old as the others; one member has many (dense), one few, one none."""
+    short = {"betas": [0.5, 0.5]} if optimizer not in ("adagrad", "sam") else {}
+    stacked, singles = (
+        kind([make_learner(s, optimizer, **short) for s in SEEDS]) for kind in (StackedPopulation, Population)
+    )
+    young = []
 
     def renew(population):
         def after(step):
-            if step == 2:
-                own = population.learners[1]
-                own.optimizer.reset_entries(own.net.head.weight, torch.tensor([True, False, False, False]).view(4, 1))
-            blocks.append([own.seed for block in stacked.blocks for own in block.learners])
+            for member, when, rows in ((1, 2, 1), (2, 3, 3), (1, 5, 2)):
+                if step == when:
+                    own = population.learners[member]
+                    mask = (torch.arange(4) < rows).view(4, 1)
+                    own.optimizer.reset_entries(own.net.head.weight, mask)
+            young.append([learner.optimizer.young for learner in population.learners])
 
         return after
 
     train(stacked, after=renew(stacked), tasks=(0, 2))
-    assert blocks[1] == [0, 1, 2]
-    assert blocks[2] == [0, 2]
-    assert blocks[-1] == [0, 1, 2]
+    assert [len(block.learners) for block in stacked.blocks] == [3]
+    seen = list(young)
     train(singles, after=renew(singles), tasks=(0, 2))
+    assert young[len(seen) :] == seen
+    assert seen[1] == [False, True, False]
+    assert seen[2] == [False, True, True]
+    assert optimizer in ("adagrad", "sam") or seen[-1] == [False] * 3
     for learner, single in zip(stacked.learners, singles.learners, strict=True):
         assert_same_state(learner, single)
 
@@ -404,7 +480,7 @@ def test_the_choice(monkeypatch):
     rates = [0.1] * 6 + [0.2] * 2
     mixed = make_population([make_learner(s, lr=lr) for s, lr in enumerate(rates)])
     train(mixed, seeds=range(8), tasks=(0,))
-    assert [[own.seed for own in block.learners] for block in mixed.blocks] == [[0, 1, 2, 3, 4, 5], [6, 7]]
+    assert [[own.seed for own in block.learners] for block in mixed.blocks] == [list(range(8))]
     many = range(8)
     convolves = [make_learner(s, net="convnet") for s in many]
     wide = [make_learner(s, net_options={"hidden": [1000, 1000]}) for s in (0, 1)]

@@ -7,6 +7,7 @@
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lop.optimizers.evaluation import Evaluation, Pass
-from lop.optimizers.multi_tensor import Generators, clip_by_global_norm, scratch_like
+from lop.optimizers.members import MEMBER, Members
+from lop.optimizers.multi_tensor import Generators, Number, clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.resetting import ResettableOptimizer
 from lop.optimizers.signature import full_signature
@@ -72,8 +74,17 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
         """
         return False
 
-    member_generators: Sequence[torch.Generator] | None = None
-    """Of a stack of nets: each member's own generator, in order. None: a single net."""
+    @property
+    def options_apart(self) -> bool:
+        """Whether members of a stack may differ in the numbers of their groups: an update is made of what `_split`
+        gives, and takes numbers from the group of each cohort. A subclass says `options_apart = True`."""
+        return False
+
+    member_options: tuple[str, ...] = ("max_grad_norm",)
+    """Attributes in which members may differ then, as their value in a step is asked for by `_each`."""
+
+    cohort_options: tuple[str, ...] = ()
+    """Attributes in which members may differ then, as they are those of `_owner(group)`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -132,24 +143,48 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
     @property
     def stacked(self) -> bool:
         """Whether the parameters are of many nets, (S, ...), and the closure returns their losses (S,)."""
-        return self.member_generators is not None
+        return self.members is not None
 
-    def for_members(self, generators: Sequence[torch.Generator]) -> None:
+    def for_members(self, members: Members) -> None:
         """From now on the parameters are stacked; each member's probes come from a generator of its own."""
-        self.member_generators = generators
+        self.members = members
 
     @property
     def _probe_generators(self) -> Generators:
-        return self.generator if self.member_generators is None else self.member_generators
+        return self.generator if self.members is None else self.members.generators
+
+    def _each(self, number: Callable[[Any], float | None]) -> Number | None:
+        """A number of an optimizer: this one's or, of a stack whose members differ, theirs (S,), inf for None."""
+        if self.members is None:
+            return number(self)
+        values = [number(own) for own in self.members.optimizers]
+        if all(value == values[0] for value in values):
+            return values[0]
+        like = self.members.params[0]
+        return torch.tensor([math.inf if v is None else v for v in values], dtype=like.dtype, device=like.device)
+
+    def _owner(self, group: dict[str, Any]) -> Any:
+        """The optimizer whose options a group has: this one or, of a stack, a member's."""
+        return self if self.members is None else self.members.optimizers[group.get(MEMBER, 0)]
+
+    def _split(self, params: list[Tensor], *columns: list[Tensor]) -> Sequence[list[Tensor]]:
+        """What is updated by one group's options each: the same lists or, of a stack whose members differ, pieces."""
+        return (params, *columns) if self.members is None else self.members.split(params, *columns)
 
     def _trainable(self) -> list[Tensor]:
+        if self.members is not None:
+            return [p for p in self.members.params if p.requires_grad]
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
+    @property
+    def _losses(self) -> int:
+        return 1 if self.members is None else len(self.members.optimizers)
 
     def _forward(self, closure: Closure, params: Sequence[Tensor]) -> Tensor:
         """The loss with its graph, checked."""
         with torch.enable_grad():
             loss = closure()
-        if not isinstance(loss, Tensor) or loss.numel() != len(self.member_generators or (None,)):
+        if not isinstance(loss, Tensor) or loss.numel() != self._losses:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"closure must return a scalar loss, got {got}: reduce it, e.g. with .mean()")
         if any(p.grad is not None for p in params):
@@ -175,10 +210,11 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
         return torch.autograd.grad(loss, inputs, ones, allow_unused=True, **options)
 
     def _clipped(self, params: Sequence[Tensor], grads: list[Tensor]) -> list[Tensor]:
-        if self.max_grad_norm is None or not grads:
+        most = self._each(lambda own: own.max_grad_norm)
+        if most is None or not grads:
             return grads
         clipped = self._workspace(params)
-        clip_by_global_norm(grads, self.max_grad_norm, clipped, stacked=self.stacked)
+        clip_by_global_norm(grads, most, clipped, stacked=self.stacked)
         return clipped
 
     def _workspace(self, params: Sequence[Tensor]) -> list[Tensor]:

@@ -83,6 +83,7 @@ class CurvatureOptimizer(ClosureOptimizer[Pass]):
     """
 
     stackable = True
+    options_apart = True
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class CurvatureOptimizer(ClosureOptimizer[Pass]):
         found = self._differentiate(closure, create_graph=True)
         kept = self._kept("probes")
         diagonal = hutchinson_diagonal(found.params, found.grads, self._probe_generators, self.n_samples, kept)
-        self._refresh(found.params, diagonal)
+        self._refresh(*self._split(found.params, diagonal))
         return Pass(found.loss, found.params, [g.detach() for g in found.grads])
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
@@ -129,7 +130,7 @@ class CurvatureOptimizer(ClosureOptimizer[Pass]):
 
     def _ready(self, params: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Clipped, without the parameters that wait for their first curvature estimate; counts the others' step."""
-        grads = self._clipped(params, grads)
+        params, grads = self._split(params, self._clipped(params, grads))
         states = [self.state[p] for p in params]
         if not all(states):
             known = [(p, g) for p, g, state in zip(params, grads, states, strict=True) if state]

@@ -74,8 +74,11 @@ def spread(number: Tensor, like: Tensor) -> Tensor:
     return number.view(-1, *[1] * (like.dim() - 1)) if number.dim() else number
 
 
-def clip_by_global_norm(tensors: Tensors, max_norm: float, out: Tensors, *, stacked: bool = False) -> None:
-    """out = tensors, scaled down together so that their global norm is at most `max_norm` (Pascanu 2013)."""
+def clip_by_global_norm(tensors: Tensors, max_norm: Number, out: Tensors, *, stacked: bool = False) -> None:
+    """out = tensors, scaled down together so that their global norm is at most `max_norm` (Pascanu 2013).
+
+    max_norm: of a stack, one for all members or each one's (S,).
+    """
     scale = (max_norm / (global_norm(tensors, stacked=stacked) + 1e-6)).clamp(max=1.0)
     for t, target in zip(tensors, out, strict=True):
         torch.mul(t, spread(scale, t), out=target)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lop.optimizers.multi_tensor import Tensors, global_norm, spread
+from lop.optimizers.multi_tensor import Number, Tensors, global_norm, spread
 
 
 def perturb(
     params: Tensors,
     directions: Tensors,
-    rho: float,
+    rho: Number,
     out: Tensors,
     *,
     scales: Sequence[Tensor | None] | None = None,
@@ -21,7 +21,7 @@ def perturb(
 
     rho: negative moves against the directions. scales: T per parameter, shaped like it, or None for those with T = 1;
     then e = rho * T^2 * g / (norm(T * g) + 1e-12) (Kwon et al., 2021). stacked: the tensors are (S, ...), each member
-    with a norm of its own.
+    with a norm of its own, and rho one for all or each one's (S,).
     """
     if scales is not None:
         for g, scale, target in zip(directions, scales, out, strict=True):
@@ -34,7 +34,7 @@ def perturb(
         torch._foreach_add_(out, params)
         return
     length = global_norm(directions, stacked=stacked).add_(1e-12)
-    if length.is_cuda:
+    if length.is_cuda or isinstance(rho, Tensor):
         torch._foreach_copy_(out, directions)
         _multiply(out, rho / length)
         torch._foreach_add_(out, params)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lop.optimizers.entry_age import AGE_STATE, EntryRule, forget_ages, has_young, rejuvenate
+from lop.optimizers.members import Members
 from lop.optimizers.saving import SavedOptimizer
 from lop.optimizers.young import young_entries
 from lop.utils.state import Factor, State, fade_entries, per_member, renew_entries
@@ -18,6 +19,9 @@ class ResettableOptimizer(SavedOptimizer):
     """An optimizer whose state declares its kinds; forgetting, fading and resetting entries follow from them."""
 
     _clock_restarts: int
+
+    members: Members | None = None
+    """Of a stack of nets; None: a single net."""
 
     param_state: ClassVar[State] = {}
     """What `state[param]` holds, each with its kind: what `reset_entries`, `fade` and a stack of nets go by."""
@@ -94,12 +98,14 @@ class ResettableOptimizer(SavedOptimizer):
         if not self.young:
             yield
             return
-        kept = self._kept("young")
-        young = list(young_entries(self.param_groups, self._entry_rule, params, grads, self.state, kept))
+        kept, groups, states = self._kept("young"), self.param_groups, self.state
+        if self.members is not None:
+            groups, params, grads, states = self.members.young(groups, params, grads)
+        young = list(young_entries(groups, self._entry_rule, params, grads, states, kept))
         yield
         for entries in young:
             entries.finish(self._kept("coefficients"), counts=counts)
-        self.young = has_young(self.state.values())
+        self.young = has_young(states.values())
         if not self.young:
             kept.clear()
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lop.optimizers.base import Closure
 from lop.optimizers.build import get_base
 from lop.optimizers.evaluation import Evaluation
+from lop.optimizers.multi_tensor import spread
 from lop.optimizers.options import check_values
 from lop.optimizers.perturbation import perturb
 from lop.optimizers.registry import optimizer
@@ -26,6 +27,7 @@ class SAM(DelegatingOptimizer[Evaluation]):
     """
 
     single_pass = False
+    member_options: tuple[str, ...] = ("max_grad_norm", "rho")
 
     def __init__(
         self,
@@ -51,7 +53,9 @@ class SAM(DelegatingOptimizer[Evaluation]):
         here = self._differentiate(closure)
         loss = here.loss
         moved = self._workspace(here.params)
-        perturb(here.params, here.grads, self.rho, moved, scales=self._scales(here.params), stacked=self.stacked)
+        rho = self._each(lambda own: own.rho)
+        assert rho is not None
+        perturb(here.params, here.grads, rho, moved, scales=self._scales(here.params), stacked=self.stacked)
         with self._perturbed(here.params, moved):
             del here  # gradients as large as the parameters, and no longer needed
             there = self.base._evaluate(closure)
@@ -74,6 +78,8 @@ class ASAM(SAM):
     their code.
     """
 
+    member_options = ("max_grad_norm", "rho", "eta")
+
     def __init__(self, model_or_params: nn.Module | Iterable, *, rho: float = 0.5, eta: float = 0.01, **shared: Any):
         check_values({"eta": eta})
         self.eta = eta
@@ -83,4 +89,11 @@ class ASAM(SAM):
         weights = self._kept("weights")
         if not weights and self.model is not None:
             weights.update((p, "weight" in name.rpartition(".")[2]) for name, p in self.model.named_parameters())
-        return [p.abs().add_(self.eta) if weights.get(p, p.ndim > 1 + self.stacked) else None for p in params]
+        eta = self._each(lambda own: own.eta)
+        assert eta is not None
+        return [
+            p.abs().add_(spread(eta, p) if isinstance(eta, Tensor) else eta)
+            if weights.get(p, p.ndim > 1 + self.stacked)
+            else None
+            for p in params
+        ]

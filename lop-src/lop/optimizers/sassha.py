@@ -41,6 +41,8 @@ class Sassha(CurvatureOptimizer):
         "hessian": PerEntry(fade=Fade.SCALES),
     }
     single_pass = False
+    member_options: tuple[str, ...] = ("max_grad_norm", "rho", "rho_schedule")
+    cohort_options: tuple[str, ...] = ("power_schedule",)
 
     def __init__(
         self,
@@ -71,16 +73,18 @@ class Sassha(CurvatureOptimizer):
     def _step(self, closure: Closure) -> Tensor:
         here = self._differentiate(closure)
         loss = here.loss
-        with self._perturbed(here.params, self._moved(here.params, here.grads, self.rho)):
+        with self._perturbed(here.params, self._moved(here.params, here.grads)):
             del here  # gradients as large as the parameters, and no longer needed
             there = self._evaluate(closure)
         self._finish(there)
         return loss
 
-    def _moved(self, params: list[Tensor], directions: list[Tensor], rho: float) -> list[Tensor]:
+    def _moved(self, params: list[Tensor], directions: list[Tensor], sign: int = 1) -> list[Tensor]:
         moved = self._workspace(params)
         scales = [p.abs() for p in params] if self.adaptive else None
-        perturb(params, directions, rho * self.rho_schedule(self.steps), moved, scales=scales, stacked=self.stacked)
+        rho = self._each(lambda own: sign * own.rho * own.rho_schedule(self.steps))
+        assert rho is not None
+        perturb(params, directions, rho, moved, scales=scales, stacked=self.stacked)
         return moved
 
     def _refresh(self, params: list[Tensor], diagonal: list[Tensor]) -> None:
@@ -100,21 +104,24 @@ class Sassha(CurvatureOptimizer):
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
         params, grads = self._ready(params, grads)
-        multiple = self.power_schedule(self.steps)
         with self._aged(params, grads):
             for group, (step, correction), members, gradients in self._cohorts(params, grads):
-                exponent = group["hessian_power"] * multiple
+                exponent = self._power(group)
                 numbers = step_numbers(group, step, correction**exponent)
                 columns = [members, gradients, *self._columns(members, "exp_avg", "hessian")]
                 options = {"beta1": group["betas"][0], "exponent": exponent, "decay": group["weight_decay"] != 0}
                 self._advance(_update, columns, numbers, **options)
+
+    def _power(self, group: dict[str, Any]) -> float:
+        """In this step."""
+        return group["hessian_power"] * self._owner(group).power_schedule(self.steps)
 
     def _entry_rule(self, group: dict[str, Any]) -> EntryRule:
         """The curvature's correction is that of the last refresh, which an entry saw so many steps ago."""
         since = self.steps % self.lazy_hessian
 
         def moved(young: Young, unbias: Tensor, age: Tensor) -> Tensor:
-            exponent = group["hessian_power"] * self.power_schedule(self.steps)
+            exponent = self._power(group)
             beta2 = young.options[0][1]
             refreshed = (age - since).clamp(min=1)
             correction = -torch.expm1(refreshed * math.log(beta2)) if beta2 else 1.0
@@ -142,12 +149,19 @@ class MSassha(Sassha):
     def _step(self, closure: Closure) -> Tensor:
         trainable = self._trainable()
         loss = self._forward(closure, trainable).detach()
-        moving = [p for p in trainable if self.state.get(p)]
-        values = self._moved(moving, [self.state[p]["exp_avg"] for p in moving], -self.rho) if moving else []
+        moving = [p for p in trainable if all(self.state.get(piece) for piece in self._pieces(p))]
+        values = self._moved(moving, [self._momentum(p) for p in moving], sign=-1) if moving else []
         with self._perturbed(moving, values):
             found = self._evaluate(closure)
         self._finish(found)
         return loss
+
+    def _pieces(self, param: Tensor) -> list[Tensor]:
+        return [param] if self.members is None else self.members.pieces[param]
+
+    def _momentum(self, param: Tensor) -> Tensor:
+        found = [self.state[piece]["exp_avg"] for piece in self._pieces(param)]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _age_coefficients(n: Tensor, betas: tuple[float, float]) -> tuple[Tensor, ...]:

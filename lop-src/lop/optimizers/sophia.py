@@ -121,7 +121,7 @@ class SophiaG(SophiaH):
             handle.remove()
         if not outputs or outputs[-1].ndim != 2 + self.stacked:
             raise UserError("closure must call the model, and its output must be (batch, classes) logits, for sophiag")
-        self._refresh(found.params, self._gauss_newton_bartlett(found.params, outputs[-1]))
+        self._refresh(*self._split(found.params, self._gauss_newton_bartlett(found.params, outputs[-1])))
         return found
 
     def _gauss_newton_bartlett(self, params: list[Tensor], logits: Tensor) -> list[Tensor]:
@@ -144,9 +144,9 @@ class SophiaG(SophiaH):
 
     def _drawn(self, probabilities: Tensor) -> Tensor:
         """A label for every row."""
-        if self.member_generators is None:
+        if self.members is None:
             return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(1)
-        pairs = zip(probabilities, self.member_generators, strict=True)
+        pairs = zip(probabilities, self.members.generators, strict=True)
         return torch.cat([torch.multinomial(rows, 1, generator=own).squeeze(1) for rows, own in pairs])
 
 

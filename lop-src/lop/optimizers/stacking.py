@@ -11,32 +11,56 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lop.optimizers.base import ClosureOptimizer
+from lop.optimizers.entry_age import AGE_STATE, has_young
+from lop.optimizers.members import MEMBER, Members
 from lop.optimizers.saving import own_attributes
 
-_OWN_OF_EACH = ("generator", "model", "base", "member_generators", "young", "param_groups", "state", "defaults")
+_OWN_OF_EACH = ("generator", "model", "base", "members", "young", "param_groups", "state", "defaults")
 
 
-def settings(optimizer: ClosureOptimizer, params: Sequence[Tensor]) -> tuple:
-    """Equal for optimizers that can be one: of one kind, with equal options, at the same step. Waits for the device.
+def structure(optimizer: ClosureOptimizer, params: Sequence[Tensor]) -> tuple:
+    """Equal for optimizers that can be one: of one kind, at the same step, with equal options but for the numbers in
+    which members may differ. Waits for the device.
 
     params: those of its net, in order.
     """
-    base = getattr(optimizer, "base", None)
-    inner = None
-    if isinstance(base, ClosureOptimizer):
-        inner = settings(base, params)
-    elif base is not None:
-        inner = type(base), _plain(own_attributes(base))
     place = {p: i for i, p in enumerate(params)}
     groups = [[place[p] for p in group["params"]] for group in optimizer.param_groups]
-    numbers = [_numbers(optimizer.state.get(p, {}), optimizer.entry_names) for p in params]
-    own = _plain(own_attributes(optimizer))
-    return type(optimizer), inner, own, options(optimizer), groups, optimizer.steps, numbers
+    apart = optimizer.options_apart
+    fixed, numbers = _parts(optimizer, apart)
+    return optimizer.steps, groups, apart, fixed, None if apart else (numbers, _counts(optimizer, params))
+
+
+def numbers(optimizer: ClosureOptimizer, params: Sequence[Tensor]) -> tuple:
+    """Equal for optimizers of one structure whose updates are one computation."""
+    return _parts(optimizer, optimizer.options_apart)[1], _counts(optimizer, params)
 
 
 def options(optimizer: Optimizer) -> list[dict[str, Any]]:
     """Of its groups."""
     return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+
+
+def _parts(optimizer: Any, apart: bool) -> tuple[tuple, tuple]:
+    """What members must have in common, and the numbers of an update in which they may differ if `apart`."""
+    own = _plain(own_attributes(optimizer))
+    may_differ = apart and isinstance(optimizer, ClosureOptimizer)
+    each: Sequence[str] = optimizer.member_options if may_differ else ()
+    cohort: Sequence[str] = optimizer.cohort_options if may_differ else ()
+    base = getattr(optimizer, "base", None)
+    inner, inner_numbers = ((), ()) if base is None else _parts(base, apart)
+    fixed = {k: v for k, v in own.items() if k not in each and k not in cohort and k != "steps"}
+    settings = options(optimizer)
+    words = [{k: None if _is_numeric(v) else v for k, v in group.items()} for group in settings]
+    numeric = [{k: v for k, v in group.items() if _is_numeric(v)} for group in settings]
+    updates = {k: own[k] for k in cohort}
+    return (type(optimizer), inner, fixed, words), (inner_numbers, numeric, updates)
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_numeric, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -45,24 +69,27 @@ def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
     return {k: (type(v), vars(v)) if hasattr(v, "__dict__") else v for k, v in kept.items()}
 
 
-def _numbers(state: dict[str, Any], entries: Sequence[str]) -> dict[str, Any]:
-    """A parameter's state as far as it is not per entry; of that, only whether it is there."""
-    found: dict[str, Any] = {}
-    for name, value in state.items():
-        if name in entries:
-            found[name] = None
-        else:
-            found[name] = value.tolist() if isinstance(value, Tensor) else value
-    return found
+def _held(state: dict[str, Any]) -> dict[str, Any]:
+    """Of a parameter, without what is known of recently reset entries, which is every member's own."""
+    return {name: value for name, value in state.items() if name not in AGE_STATE}
+
+
+def _counts(optimizer: ClosureOptimizer, params: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """The parameters' state as far as it is not per entry; of that, only whether it is there."""
+    held = [_held(optimizer.state.get(p, {})) for p in params]
+    known = [{k: None if k in optimizer.entry_names else v for k, v in state.items()} for state in held]
+    return [{k: v.tolist() if isinstance(v, Tensor) else v for k, v in state.items()} for state in known]
 
 
 class OptimizerStack:
-    """`optimizer` steps all members as one. Their settings are equal.
+    """`optimizer` steps all members as one. They are of one structure; those with equal numbers are neighbours.
 
     The members' own optimizers go on as views: what they hold per entry lies in the stack's memory, so that forgetting
-    an entry or fading a moment of one member is done to the stack; numbers are written to them after each step.
+    an entry or fading a moment of one member is done to the stack; numbers are written to them after each step. What is
+    known of their recently reset entries stays theirs.
 
-    params: the stacked parameters (S, ...). owners: of each, the members' own ones. model: the stacked net.
+    params: the stacked parameters (S, ...). owners: of each, the members' own ones. model: the stacked net. cuts: the
+    places among the members where others' numbers begin, 0 and S included.
     """
 
     def __init__(
@@ -71,81 +98,102 @@ class OptimizerStack:
         params: Sequence[Tensor],
         owners: Sequence[Sequence[Tensor]],
         model: nn.Module,
+        cuts: Sequence[int],
     ):
-        self.members, self._params, self._owners = list(members), list(params), list(owners)
+        self.members = list(members)
         first = members[0]
         memo: dict[int, Any] = {id(theirs[0]): p for p, theirs in zip(params, owners, strict=True)}
         if first.model is not None:
             memo[id(first.model)] = model
         self.optimizer: ClosureOptimizer = copy.deepcopy(first, memo)
-        self.optimizer.for_members([member.generator for member in members])
-        self._entries = set(self.optimizer.entry_names)
+        stepped = [p for group in self.optimizer.param_groups for p in group["params"]]
+        own = dict(zip(params, owners, strict=True))
+        shared = Members(members, stepped, [own[p] for p in stepped], cuts)
+        self.optimizer.for_members(shared)
+        self._pieces = [(piece, shared.own(piece)) for p in stepped for piece in shared.pieces[p]]
         self._published: dict[Tensor, list[Tensor]] = {}  # the stacked tensors that the members' states are views of
-        for p, theirs in zip(self._params, self._owners, strict=True):
-            self._gather(p, theirs)
+        self._entries = set(self.optimizer.entry_names)
+        self.optimizer.state.clear()
+        if len(cuts) > 2:
+            self._part(shared)
+        for piece, theirs in self._pieces:
+            self._gather(piece, theirs)
         self._remember()
 
-    def _gather(self, p: Tensor, theirs: Sequence[Tensor]) -> None:
-        state = self.optimizer.state.get(p)
-        if not state:
-            return
-        states = [member.state[own] for member, own in zip(self.members, theirs, strict=True)]
-        for name in list(state):
-            if name in self._entries:
-                state[name] = torch.stack([own[name] for own in states])
-        self._publish(p, theirs, state)
+    def _part(self, shared: Members) -> None:
+        """Groups of pieces, each with the options of its members."""
+        whole, parted = list(self.optimizer.param_groups), []
+        for i, part in enumerate(shared.ranges):
+            for group, theirs in zip(whole, options(self.members[part.start]), strict=True):
+                pieces = [shared.pieces[p][i] for p in group["params"]]
+                parted.append({**theirs, "params": pieces, MEMBER: part.start})
+        self.optimizer.param_groups[:] = parted
 
-    def _publish(self, p: Tensor, theirs: Sequence[Tensor], state: dict[str, Any]) -> None:
+    def _gather(self, piece: Tensor, theirs: Sequence[tuple[ClosureOptimizer, Tensor]]) -> None:
+        states = [_held(optimizer.state.get(p, {})) for optimizer, p in theirs]
+        if not states[0]:
+            return
+        for name, value in states[0].items():
+            if name in self._entries:
+                self.optimizer.state[piece][name] = torch.stack([own[name] for own in states])
+            else:
+                self.optimizer.state[piece][name] = value.clone() if isinstance(value, Tensor) else value
+        self._publish(piece, theirs)
+
+    def _publish(self, piece: Tensor, theirs: Sequence[tuple[ClosureOptimizer, Tensor]]) -> None:
         """The members' states are views of this one from now on, or, where it is one for all, itself."""
-        self._published[p] = [value for value in state.values() if isinstance(value, Tensor)]
-        for i, (member, own) in enumerate(zip(self.members, theirs, strict=True)):
+        state = self.optimizer.state[piece]
+        self._published[piece] = [value for value in state.values() if isinstance(value, Tensor)]
+        for i, (member, own) in enumerate(theirs):
             for name, value in state.items():
                 member.state[own][name] = value[i] if name in self._entries else value
 
     def _remember(self) -> None:
         self._seen = [(member.state, len(member.state), member._clock_restarts) for member in self.members]
-        self._options = options(self.members[0])
+        self._options = [options(member) for member in self.members]
 
     @property
     def intact(self) -> bool:
         """Whether the members can still be stepped as one: nobody has forgotten, loaded or set something meanwhile."""
-        for member, (state, size, clock) in zip(self.members, self._seen, strict=True):
-            if member._clock_restarts != clock:
+        steps = self.optimizer.steps
+        for member, (state, size, clock), known in zip(self.members, self._seen, self._options, strict=True):
+            if member.steps != steps or member.state is not state or len(state) != size:
                 return False
-            if member.young or member.steps != self.optimizer.steps or member.state is not state or len(state) != size:
-                return False
-            if options(member) != self._options:
+            if member._clock_restarts != clock or options(member) != known:
                 return False
         return True
 
     @torch.no_grad()
     def step(self, closure) -> Tensor:
         """One update of every member. closure() -> their losses (S,). Returns those of the first pass."""
+        young = [member for member in self.members if member.young]
+        self.optimizer.young = bool(young)
         losses = self.optimizer.step(closure)
         steps = self.optimizer.steps
         for member in self.members:
             member.steps = steps
+        for member in young:
+            member.young = has_young(member.state.values())
         changed = False
-        for p, theirs in zip(self._params, self._owners, strict=True):
-            changed |= self._update_members(p, theirs)
+        for piece, theirs in self._pieces:
+            changed |= self._update_members(piece, theirs)
         if changed:
             self._remember()
         return losses
 
-    def _update_members(self, p: Tensor, theirs: Sequence[Tensor]) -> bool:
+    def _update_members(self, piece: Tensor, theirs: Sequence[tuple[ClosureOptimizer, Tensor]]) -> bool:
         """Returns whether there is something new in the state."""
-        state = self.optimizer.state.get(p)
+        state = self.optimizer.state.get(piece)
         if not state:
             return False
         tensors = [value for value in state.values() if isinstance(value, Tensor)]
-        before = self._published.get(p, ())
+        before = self._published.get(piece, ())
         if len(before) != len(tensors) or any(a is not b for a, b in zip(before, tensors, strict=True)):
-            self._publish(p, theirs, state)
-            self._published[p] = tensors
+            self._publish(piece, theirs)
             return True
         numbers = {name: v for name, v in state.items() if not isinstance(v, Tensor)}
         if numbers:
-            for member, own in zip(self.members, theirs, strict=True):
+            for member, own in theirs:
                 member.state[own].update(numbers)
         return False
 

@@ -36,6 +36,8 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
     these may not behave as their authors would have it.
     """
 
+    options_apart = True
+
     def __init__(
         self,
         model_or_params: nn.Module | Iterable,
@@ -79,7 +81,7 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
         return super()._step(closure)
 
     def _apply(self, params: list[Tensor], grads: list[Tensor]) -> None:
-        grads = self._clipped(params, grads)
+        params, grads = self._split(params, self._clipped(params, grads))
         with self._aging(params, grads), self._gradients_set(params, grads):
             self._base_step()
 

@@ -47,6 +47,7 @@ class TRAC(DelegatingOptimizer[Evaluation]):
     """
 
     single_pass = False
+    options_apart = False  # its products are over all that the base moves
 
     def __init__(
         self,

@@ -1,13 +1,12 @@
 """Optimizers around another one, `base`: schedulers, interventions and checkpoints see one object."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lop.optimizers.base import ClosureOptimizer, E
+from lop.optimizers.members import Members
 from lop.utils.state import State
 
 
@@ -85,9 +84,13 @@ class DelegatingOptimizer(WrappingOptimizer[E]):
     def entry_names(self) -> tuple[str, ...]:
         return self.base.entry_names
 
-    def for_members(self, generators: Sequence[torch.Generator]) -> None:
-        super().for_members(generators)
-        self.base.for_members(generators)
+    @property
+    def options_apart(self) -> bool:
+        return self.base.options_apart
+
+    def for_members(self, members: Members) -> None:
+        super().for_members(members)
+        self.base.for_members(members.of([cast("DelegatingOptimizer", own).base for own in members.optimizers]))
 
     def forget(self) -> None:
         super().forget()

@@ -32,7 +32,7 @@ def save(path: Path, state: dict[str, Any], previous: Path | None = None) -> Non
     previous: where the old one is kept from then on. A kill between the two renames leaves it there, and no other.
     """
     buffer = io.BytesIO()  # torch's own writer hides why a file cannot be written
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": FORMAT, **_compact(state)}, buffer)
     body = buffer.getbuffer()
 
     def write(file) -> None:
@@ -44,6 +44,18 @@ def save(path: Path, state: dict[str, Any], previous: Path | None = None) -> Non
             os.replace(path, previous)
 
     write_atomic(path, write, before_rename=keep)
+
+
+def _compact(state: Any) -> Any:
+    """The state, in which no tensor is a view of a larger memory, all of which torch would write: a member's tensors
+    are parts of its stack's."""
+    if isinstance(state, torch.Tensor):
+        return state.clone() if state.untyped_storage().nbytes() > state.numel() * state.element_size() else state
+    if isinstance(state, dict):
+        return {key: _compact(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_compact(value) for value in state)
+    return state
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lop.data.stream import Batch, Task
 from lop.nets.gradients import GradientRecorder
 from lop.nets.stack import Stack, shape_of
-from lop.optimizers.stacking import OptimizerStack, settings
+from lop.optimizers.stacking import OptimizerStack, numbers, structure
 from lop.training.learner import Learner, StepResult
 from lop.training.looped import Population
 from lop.training.stacked_interventions import StackedInterventions
@@ -39,12 +39,12 @@ def stackable(learner: Learner) -> bool:
 
 
 class StackedPopulation(Population):
-    """Learners whose nets, optimizers' settings and step counts are equal are one computation, a `Block`.
+    """Learners whose nets, kinds of optimizers and step counts are equal are one computation, a `Block`.
 
-    Members of a block differ in seed and data, and in the options of their interventions. Members with other options of
-    the optimizer are a block of their own; so is one that has started anew, whose steps are counted from then, and one
-    whose optimizer corrects for entries reset a while ago, as long as it does. Who is
-    alone in a block, or can't be stacked, is trained alone. Between two steps all learners are ordinary ones that may
+    Members of a block differ in seed and data, in the options of their interventions and in the numbers of their
+    optimizers; those with other words among these (a schedule's shape) are a block of their own, and so is one that has
+    started anew, whose steps are counted from then. Who is alone in a block, or can't be stacked, is trained alone.
+    Between two steps all learners are ordinary ones that may
     be changed in place, forget, or be loaded: the blocks are arranged anew where that is needed.
     """
 
@@ -54,11 +54,9 @@ class StackedPopulation(Population):
         self.smallest = smallest
         self.blocks: list[Block] = []
         self._alone: list[Learner] | None = None  # None: not arranged yet
-        self._waiting: list[Learner] = []  # alone as long as their optimizers correct for entries reset a while ago
 
     def learn(self, batches: Sequence[Batch]) -> list[Any]:
-        waited = any(not learner.optimizer.young for learner in self._waiting)
-        if self._alone is None or waited or not all(block.intact for block in self.blocks):
+        if self._alone is None or not all(block.intact for block in self.blocks):
             self._arrange()
         batch_of = dict(zip(self.learners, batches, strict=True))
         results = {learner: learner.learn(*batch_of[learner]) for learner in self._alone or ()}
@@ -90,10 +88,9 @@ class StackedPopulation(Population):
                     break
             else:
                 kinds.append((kind, [learner]))
-        groups = [members for _, members in kinds if len(members) >= self.smallest]
+        groups = [_by_numbers(members) for _, members in kinds if len(members) >= self.smallest]
         kept = [block for block in self.blocks if block.intact and block.learners in groups]
         self._alone = [learner for _, members in kinds if len(members) < self.smallest for learner in members]
-        self._waiting = [learner for learner in self._alone if stackable(learner) and learner.optimizer.young]
         for block in self.blocks:
             if block not in kept:
                 for learner in self._alone:
@@ -105,12 +102,29 @@ class StackedPopulation(Population):
 
 def _kind(learner: Learner) -> tuple | None:
     """Equal for learners that can be in one block. None: it can't be in any."""
-    if not stackable(learner) or learner.optimizer.young:
+    if not stackable(learner):
         return None
     params = list(learner.net.parameters())
     if any(p not in set(params) for group in learner.optimizer.param_groups for p in group["params"]):
         return None
-    return learner.loss, shape_of(learner.net), settings(learner.optimizer, params)
+    return learner.loss, shape_of(learner.net), structure(learner.optimizer, params)
+
+
+def _numbers(learner: Learner) -> tuple:
+    return numbers(learner.optimizer, list(learner.net.parameters()))
+
+
+def _by_numbers(learners: Sequence[Learner]) -> list[Learner]:
+    """Those whose optimizers have equal numbers are neighbours."""
+    found: list[tuple[tuple, list[Learner]]] = []
+    for learner in learners:
+        own = _numbers(learner)
+        alike = next((members for known, members in found if known == own), None)
+        if alike is None:
+            found.append((own, [learner]))
+        else:
+            alike.append(learner)
+    return [learner for _, members in found for learner in members]
 
 
 class Block:
@@ -121,7 +135,10 @@ class Block:
         self.stack = Stack([learner.net for learner in learners])
         self.params = list(self.stack.net.parameters())
         self._owners = [self.stack.owners(p) for p in self.params]
-        self.optimizers = OptimizerStack([own.optimizer for own in learners], self.params, self._owners, self.stack)
+        own = [_numbers(learner) for learner in learners]
+        cuts = [0, *(i for i in range(1, len(own)) if own[i] != own[i - 1]), len(own)]
+        optimizers = [learner.optimizer for learner in learners]
+        self.optimizers = OptimizerStack(optimizers, self.params, self._owners, self.stack, cuts)
         self._losses = LOSSES[self.learners[0].loss]
         self.interventions = StackedInterventions(self.learners, self.params, self._owners)
         self._needs_features = any(learner.needs_features for learner in learners)
