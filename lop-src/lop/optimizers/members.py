@@ -38,6 +38,8 @@ class Members:
         self._owners = dict(zip(params, owners, strict=True))
         whole = len(self.ranges) == 1
         self.pieces = {p: [p] if whole else [p.detach()[part] for part in self.ranges] for p in params}
+        # the members' own parameters lie elsewhere while the stacked ones are perturbed
+        self._rows = {piece: piece.detach().unbind() for parts in self.pieces.values() for piece in parts}
         self._place = {
             piece: (p, part) for p in params for piece, part in zip(self.pieces[p], self.ranges, strict=True)
         }
@@ -66,16 +68,17 @@ class Members:
         return list(zip(self.optimizers[part], self._owners[p][part], strict=True))
 
     def young(self, groups: Sequence[dict[str, Any]], pieces: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple:
-        """(groups, parameters, gradients, states) of those own parameters that have recently reset entries."""
+        """(groups, parameters, gradients, states) of the members whose entries have recently been reset: rows of the
+        pieces, with the states that the members have of them."""
         params: list[Tensor] = []
         rows: list[Tensor] = []
         states: dict[Tensor, dict[str, Any]] = {}
         for piece, grad in zip(pieces, grads, strict=True):
-            for i, (optimizer, p) in enumerate(self.own(piece)):
+            for (optimizer, p), row, own_grad in zip(self.own(piece), self._rows[piece], grad.unbind(), strict=True):
                 if LEFT in optimizer.state.get(p, ()):
-                    params.append(p)
-                    rows.append(grad[i])
-                    states[p] = optimizer.state[p]
-        theirs = [[own for piece in group["params"] for _, own in self.own(piece)] for group in groups]
+                    params.append(row)
+                    rows.append(own_grad)
+                    states[row] = optimizer.state[p]
+        theirs = [[row for piece in group["params"] for row in self._rows[piece]] for group in groups]
         owned = [{**group, "params": mine} for group, mine in zip(groups, theirs, strict=True)]
         return owned, params, rows, states
