@@ -438,7 +438,7 @@ def test_recently_reset_entries_are_the_members_own(optimizer):
     assert young[len(seen) :] == seen
     assert seen[1] == [False, True, False]
     assert seen[2] == [False, True, True]
-    if optimizer in ("adam", "adahessian", "sassha"):  # they have grown old
+    if optimizer == "adam":  # they have grown old
         assert seen[-1] == [False] * 3
     for learner, single in zip(stacked.learners, singles.learners, strict=True):
         assert_same_state(learner, single)
