@@ -58,6 +58,13 @@ CASES: dict[str, dict] = {
     },
     "imagenet sophiag snr": {"benchmark": "imagenet", "optimizer": "sophiag", "algos": ["snr"], **LONGER},
     "five plus one sam gosc": {"benchmark": "five_plus_one_cifar", "optimizer": "sam", "algos": ["gosc"], **LONGER},
+    "digits adam cbp by three": {
+        "benchmark": "permuted_digits",
+        "optimizer": "adam",
+        "algos": [CBP],
+        "seeds": [0, 1, 2],
+        **LONGER,
+    },
     "ant sassha cbp": {"benchmark": "rl_slippery_ant", "optimizer": "sassha", "algos": [CBP]},
 }
 
@@ -74,11 +81,11 @@ class Case:
         self.name, self.folder, self.random = name, folder / name.replace(" ", "_"), random.Random(f"{seed}/{name}")
         self.folder.mkdir(parents=True)
         settings = dict(CASES[name])
-        num_tasks = settings.pop("num_tasks", None)
+        num_tasks, seeds = settings.pop("num_tasks", None), settings.pop("seeds", None)
         data = micro.micro_data(data_dir=data_dir, results_dir=self.folder / "unused", **settings)
         if num_tasks:
             data["benchmark"]["num_tasks"] = num_tasks
-        data["run"] |= {"checkpoint_every": 2, "keep_weights": True, "threads": 1}
+        data["run"] |= {"checkpoint_every": 2, "keep_weights": True, "threads": 1, "seeds": seeds}
         self.config = self.folder / "config.json"
         self.config.write_text(json.dumps(data))
         self.family = BENCHMARKS[settings["benchmark"]].family
@@ -188,8 +195,9 @@ class Case:
             attacks.undo(folder, backup)
 
     def compare(self) -> None:
-        whole, parts = (next((self.folder / name).glob("*/config.json")).parent for name in ("whole", self.results))
-        self.lost += [f"{self.results}: {difference}" for difference in micro.differences(whole, parts)]
+        for whole in (path.parent for path in (self.folder / "whole").glob("*/config.json")):
+            parts = self.folder / self.results / whole.name
+            self.lost += [f"{self.results}: {difference}" for difference in micro.differences(whole, parts)]
         self.round += 1
 
     @property

@@ -5,7 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-CASES = ["digits sassha sdp cbp", "regression adahessian", "cifar sgd schedule early_stopping head_reset"]
+CASES = [
+    "digits sassha sdp cbp",
+    "digits adam cbp by three",
+    "regression adahessian",
+    "cifar sgd schedule early_stopping head_reset",
+]
 
 
 def test_sigkill_at_random_moments_loses_nothing():

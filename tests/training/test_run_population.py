@@ -11,6 +11,7 @@ from lop.runner import run, run_population
 from lop.runs import RunFolder, load
 from lop.runs.folder import RunningElsewhereError, read_status
 from lop.training.population import Population
+from lop.training.stacked import Block
 from lop.utils.errors import UserError
 
 LRS = [0.001, 0.1]
@@ -89,6 +90,26 @@ def test_a_population_goes_on_as_single_runs(tmp_path, data_dir, monkeypatch, si
     again = [run(config, summaries=False) for config in reversed(configs)]
     assert all(result.resumed for result in again)
     assert_same(again, singles)
+
+
+@pytest.mark.parametrize(("optimizer", "algo", "look"), [("sassha", "bp", 2), ("adam", "cbp", 6)])
+def test_a_stopped_stack_goes_on_bit_by_bit(tmp_path, data_dir, monkeypatch, optimizer, algo, look):
+    """Two seeds at two step sizes as one computation: as the same computation that nobody stopped."""
+
+    def configs(folder):
+        config = config_of(data_dir, tmp_path / folder, optimizer, (algo,))
+        return members(config, seeds=[0, 1], vary={"optimizer.lr": LRS})
+
+    whole = {result.folder.name: result.folder for result in run_population(configs("whole"), summaries=False)}
+    blocks, learn = [], Block.learn
+    with monkeypatch.context() as patch:
+        patch.setattr(Block, "learn", lambda self, batches: blocks.append(len(batches)) or learn(self, batches))
+        with monkeypatch.context() as inner:
+            stop_at(inner, look)
+            assert {r.status for r in run_population(configs("parts"), summaries=False)} == {"interrupted"}
+        results = run_population(configs("parts"), summaries=False)
+    assert set(blocks) == {4}
+    assert_same(results, whole)
 
 
 def test_single_runs_go_on_as_a_population(tmp_path, data_dir, monkeypatch, singles, looped, sizes):
