@@ -444,6 +444,43 @@ def test_recently_reset_entries_are_the_members_own(optimizer):
         assert_same_state(learner, single)
 
 
+@pytest.mark.parametrize("algo", ["bp", "cbp"])
+def test_those_that_are_differentiated_together_and_updated_apart(algo):
+    """They may differ in whatever they like, and start anew while the others go on."""
+    rates = [0.05, 0.02, 0.1]
+
+    def make(seed):
+        options = {"lr": rates[seed], "update_freq": 2 + seed, "max_grad_norm": [None, 0.3, 0.1][seed]}
+        return make_learner(seed, "shampoo", [algo], **options)
+
+    assert_stack_equals_singles(make)
+
+    def restart(population):
+        def after(step):
+            if step == 3:
+                population.learners[1].restart(make_generator(1, "net", "reset"))
+
+        return after
+
+    stacked, singles = (kind([make(s) for s in SEEDS]) for kind in (StackedPopulation, Population))
+    train(stacked, after=restart(stacked), tasks=(0, 2))
+    train(singles, after=restart(singles), tasks=(0, 2))
+    assert [len(block.learners) for block in stacked.blocks] == [3]
+    for learner, single in zip(stacked.learners, singles.learners, strict=True):
+        assert_same_state(learner, single)
+
+
+def test_an_optimizer_of_another_library_is_updated_apart():
+    """It declares nothing of its state: torch's Adafactor, whose averages are of rows and columns."""
+    net = NETS["mlp"]((4,), 2, hidden=[])
+    if not hasattr(torch.optim, "Adafactor"):
+        pytest.skip("this torch has none")
+    assert not get_optimizer("adafactor", net).stackable
+    assert_stack_equals_singles(lambda seed: make_learner(seed, "adafactor", lr=0.01 * (1 + seed)), tasks=(0, 2))
+    assert not get_optimizer("lbfgs", net).plain_gradient
+    assert not get_optimizer("kfac", net).plain_gradient
+
+
 def test_who_is_stackable():
     found = {name for name in list_optimizers() if get_optimizer_or_none(name)}
     assert found == {*STACKED, "sophia"}

@@ -127,6 +127,18 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
         self._finish(found)
         return found.loss
 
+    @property
+    def plain_gradient(self) -> bool:
+        """Whether all that a step knows of the loss is its gradient at the parameters, so that `finish_step` can make a
+        step of a gradient that somebody else has taken."""
+        own = type(self)
+        return own._step is ClosureOptimizer._step and own._evaluate is ClosureOptimizer._evaluate
+
+    def finish_step(self, found: E) -> None:
+        """The rest of a step whose first half was made elsewhere."""
+        self._finish(found)
+        self.steps += 1
+
     def _evaluate(self, closure: Closure) -> E:
         """The gradients, and whatever else the update wants to know, at the current parameters."""
         return cast("E", self._differentiate(closure))

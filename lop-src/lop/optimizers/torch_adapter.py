@@ -85,6 +85,10 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
         with self._aging(params, grads), self._gradients_set(params, grads):
             self._base_step()
 
+    @property
+    def plain_gradient(self) -> bool:
+        return self.single_pass
+
     def _base_step(self) -> None:
         if isinstance(self.base, torch.optim.Adagrad):
             self._complete_adagrad()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lop.data.stream import Batch, Task
 from lop.nets.gradients import GradientRecorder
 from lop.nets.stack import Stack, shape_of
+from lop.optimizers.apart import UpdatedApart
 from lop.optimizers.stacking import OptimizerStack, numbers, structure
 from lop.training.learner import Learner, StepResult
 from lop.training.looped import Population
@@ -33,9 +34,11 @@ LOSSES = {"cross_entropy": _cross_entropies, "mse": _squared_errors}
 
 
 def stackable(learner: Learner) -> bool:
-    """Whether it can be a member of a stack: its update is `Learner`'s own, and its optimizer knows members."""
+    """Whether it can be a member of a stack: its update is `Learner`'s own, and its optimizer knows members, or wants
+    nothing of the loss but its gradient."""
     own = type(learner).learn is Learner.learn and learner.loss in LOSSES
-    return own and learner.optimizer.stackable and all(i.stackable for i in learner.interventions)
+    optimizer = learner.optimizer
+    return own and (optimizer.stackable or optimizer.plain_gradient) and all(i.stackable for i in learner.interventions)
 
 
 class StackedPopulation(Population):
@@ -107,7 +110,13 @@ def _kind(learner: Learner) -> tuple | None:
     params = list(learner.net.parameters())
     if any(p not in set(params) for group in learner.optimizer.param_groups for p in group["params"]):
         return None
-    return learner.loss, shape_of(learner.net), structure(learner.optimizer, params)
+    optimizer = learner.optimizer
+    parts = (
+        structure(optimizer, params)
+        if optimizer.stackable
+        else (type(optimizer), type(getattr(optimizer, "base", None)))
+    )
+    return learner.loss, shape_of(learner.net), parts
 
 
 def _numbers(learner: Learner) -> tuple:
@@ -117,6 +126,8 @@ def _numbers(learner: Learner) -> tuple:
 def _by_numbers(learners: Sequence[Learner]) -> list[Learner]:
     """Those whose optimizers have equal numbers are neighbours."""
     found: list[tuple[tuple, list[Learner]]] = []
+    if not learners[0].optimizer.stackable:
+        return list(learners)
     for learner in learners:
         own = _numbers(learner)
         alike = next((members for known, members in found if known == own), None)
@@ -135,10 +146,7 @@ class Block:
         self.stack = Stack([learner.net for learner in learners])
         self.params = list(self.stack.net.parameters())
         self._owners = [self.stack.owners(p) for p in self.params]
-        own = [_numbers(learner) for learner in learners]
-        cuts = [0, *(i for i in range(1, len(own)) if own[i] != own[i - 1]), len(own)]
-        optimizers = [learner.optimizer for learner in learners]
-        self.optimizers = OptimizerStack(optimizers, self.params, self._owners, self.stack, cuts)
+        self.optimizers = self._stacked_optimizers()
         self._losses = LOSSES[self.learners[0].loss]
         self.interventions = StackedInterventions(self.learners, self.params, self._owners)
         self._needs_features = any(learner.needs_features for learner in learners)
@@ -146,6 +154,14 @@ class Block:
         self._masks: list[Tensor | None] = []
         self._mask: Tensor | None = None
         self._started = False
+
+    def _stacked_optimizers(self) -> OptimizerStack | UpdatedApart:
+        optimizers = [learner.optimizer for learner in self.learners]
+        if not optimizers[0].stackable:
+            return UpdatedApart(optimizers, self.params, self._owners)
+        own = [_numbers(learner) for learner in self.learners]
+        cuts = [0, *(i for i in range(1, len(own)) if own[i] != own[i - 1]), len(own)]
+        return OptimizerStack(optimizers, self.params, self._owners, self.stack, cuts)
 
     @property
     def intact(self) -> bool:
