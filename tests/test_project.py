@@ -26,6 +26,13 @@ def requirements(table: str) -> set[str]:
     return {re.match(r"[\w-]+", text)[0] for text in re.findall(r'"([^"]+)"', block)}
 
 
+def extras() -> set[str]:
+    """What the extras of users need, by name: all but those of contributors, which are lists of many lines."""
+    block = PROJECT.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    texts = [text for line in re.findall(r"^\w+ = \[(.+)\]", block, re.M) for text in re.findall(r'"([^"]+)"', line)]
+    return {re.match(r"[\w-]+", text)[0] for text in texts}
+
+
 def imported(*paths: Path) -> set[str]:
     """First names of what the sources below these paths import, at any depth in a file."""
     names = set()
@@ -42,15 +49,14 @@ def imported(*paths: Path) -> set[str]:
 def test_dependencies_are_what_the_package_imports():
     used = imported(ROOT / "lop-src", ROOT / "notebooks", ROOT / "run-expr.py", ROOT / "download_data.py")
     wanted = {IMPORT_NAMES.get(name, name) for name in requirements("dependencies") - NOT_IMPORTED}
-    optional = {"gymnasium", "mujoco"}
-    assert wanted == used - set(sys.stdlib_module_names) - optional - {"lop"}
+    assert wanted == used - set(sys.stdlib_module_names) - extras() - {"lop"}
 
 
 def test_the_tests_imports_are_in_the_tests_extra():
     here = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"lop", "gymnasium", "mujoco"}
     here |= {"build", "kaggle_bundle", "download_data"}  # scripts of this repository
     used = imported(ROOT / "tests", ROOT / "lop-packages") - set(sys.stdlib_module_names) - here
-    named = requirements("dependencies") | requirements("dev") | requirements("browser")
+    named = requirements("dependencies") | requirements("dev") | requirements("browser") | extras()
     assert used - {IMPORT_NAMES.get(name, name) for name in named} == set()
 
 
