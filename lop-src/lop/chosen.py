@@ -17,15 +17,17 @@ FILE = "chosen.yaml"
 def chosen_settings(where: str, benchmark: str, optimizer: str, algos: Sequence[str]) -> dict[str, Any]:
     """The entry of this optimizer with these interventions on this benchmark: its `optimizer` and `algos` sections.
 
-    where: a study's folder, its chosen.yaml, or `best` for whatever study has it, the one with the most tuning first.
+    where: a study's folder, its chosen.yaml, or `best` for whatever study has it: those in the folder `studies` here come
+    before those beside the sources, and of each the one that tried the most settings.
     Without an entry for these interventions that of the optimizer alone counts. Raises UserError where there is none.
     """
-    known = [entry for path in _files(where) for entry in _entries(path)]
-    fitting = [entry for entry in known if (entry["benchmark"], entry["optimizer"]["name"]) == (benchmark, optimizer)]
+    nearest = [[entry for path in files for entry in _entries(path)] for files in _files(where)]
     for names in (list(algos), []):
-        same = [entry for entry in fitting if [algo["name"] for algo in entry["algos"]] == names]
-        if same:
-            return max(same, key=lambda entry: entry.get("settings_tried", 0))
+        for entries in nearest:
+            same = [entry for entry in entries if _is_of(entry, benchmark, optimizer, names)]
+            if same:
+                return max(same, key=lambda entry: entry.get("settings_tried", 0))
+    known = [entry for entries in nearest for entry in entries]
     method = " + ".join([optimizer, *algos])
     there = sorted({f"{entry['optimizer']['name']} on {entry['benchmark']}" for entry in known})
     raise UserError(
@@ -35,16 +37,22 @@ def chosen_settings(where: str, benchmark: str, optimizer: str, algos: Sequence[
     )
 
 
-def _files(where: str) -> list[Path]:
+def _is_of(entry: dict[str, Any], benchmark: str, optimizer: str, algos: list[str]) -> bool:
+    own = entry["benchmark"], entry["optimizer"]["name"], [algo["name"] for algo in entry["algos"]]
+    return own == (benchmark, optimizer, algos)
+
+
+def _files(where: str) -> list[list[Path]]:
+    """The nearest first."""
     if where == BEST:
         folders = [Path("studies"), Path(lop.__file__).parents[2] / "studies"]
-        return list({path.resolve(): path for folder in folders for path in sorted(folder.glob(f"*/{FILE}"))})
+        return [sorted(folder.glob(f"*/{FILE}")) for folder in folders]
     path = Path(where).expanduser()
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
         problem = f"{path}: no such file; give the folder of a study's {FILE}, or best"
         raise UserError(problem, option="optimizer.settings", joint=": ")
-    return [path]
+    return [[path]]
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

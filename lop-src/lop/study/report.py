@@ -30,7 +30,7 @@ def make_report(study: Study, path: Path, overrides: dict[str, Any] | None = Non
 
     source = find_report()
     if source is None:
-        return "no notebooks/study.ipynb beside the sources: no report was made"
+        return "this installation came without notebooks: no report was made"
     output = study.results_dir / "report.ipynb"
     part = output.with_name("report.part.ipynb")
     parameters = {"study": str(path.resolve()), "overrides": json.loads(json.dumps(overrides or {}))}
