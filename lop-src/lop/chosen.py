@@ -17,8 +17,8 @@ FILE = "chosen.yaml"
 def chosen_settings(where: str, benchmark: str, optimizer: str, algos: Sequence[str]) -> dict[str, Any]:
     """The entry of this optimizer with these interventions on this benchmark: its `optimizer` and `algos` sections.
 
-    where: a study's folder, its chosen.yaml, or `best` for whatever study has it: those in the folder `studies` here come
-    before those beside the sources, and of each the one that tried the most settings.
+    where: a study's folder, its chosen.yaml, or `best` for whatever study has it: those in the folder `studies` here
+    come before those beside the sources, and of each the one that tried the most settings.
     Without an entry for these interventions that of the optimizer alone counts. Raises UserError where there is none.
     """
     nearest = [[entry for path in files for entry in _entries(path)] for files in _files(where)]
