@@ -1,10 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from lop.config import override, parse_override, read_file, validate
 from lop.optimizers import optimizer_options
-from lop.plan import BENCHMARKS, shipped_optimizer
+from lop.plan import BENCHMARKS, make_config, shipped_optimizer
 from lop.utils.errors import UserError
 from lop.utils.options import check_options
 
@@ -106,6 +107,31 @@ def test_every_benchmark_ships_settings_for_its_default_optimizer(name):
     section = shipped_optimizer(name, known.optimizer)
     assert section["name"] == known.optimizer
     assert section["lr"] > 0
+
+
+def test_an_optimizer_by_name_has_what_the_search_found(tmp_path, monkeypatch):
+    """Where a config of its own does not say otherwise; a run far below plain SGD is told so."""
+    rows = ["optimizer,options,accuracy", 'sgd,"{""lr"": 0.1}",0.8', 'nadam,"{""lr"": 0.02}",0.7', "adam,{},0.7"]
+    (tmp_path / "optimizers.csv").write_text("\n".join(rows))
+    (tmp_path / "adam.json").write_text('{"optimizer": {"name": "adam", "lr": 0.5}}')
+    known = dataclasses.replace(BENCHMARKS["permuted_digits"], configs=tmp_path)
+    monkeypatch.setitem(BENCHMARKS, "permuted_digits", known)
+    assert shipped_optimizer("permuted_digits", "nadam") == {"name": "nadam", "lr": 0.02}
+    assert shipped_optimizer("permuted_digits", "adam") == {"name": "adam", "lr": 0.5}
+    assert shipped_optimizer("permuted_digits", "radam") == {"name": "radam"}
+    assert known.below_sgd("nadam", 0.61) is None
+    assert "0.590 is far below plain SGD's 0.800" in known.below_sgd("nadam", 0.59)
+    assert known.below_sgd("sgd", 0.1) is None
+    assert known.below_sgd("nadam", float("nan")) is None
+    assert dataclasses.replace(known, configs=None).below_sgd("nadam", 0.1) is None
+
+
+@pytest.mark.parametrize("name", [name for name, one in BENCHMARKS.items() if one.configs is not None])
+def test_what_the_search_found_can_be_run(name):
+    for optimizer in BENCHMARKS[name]._searched():
+        if not optimizer.startswith("pytorch_optimizer:"):  # a library that need not be there
+            config = make_config(benchmark=name, optimizer=optimizer)
+            assert config.optimizer.options["lr"] > 0
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,12 @@ def train(options: argparse.Namespace) -> int:
     vary = dict(parse_numbers(text) for text in options.vary)
     configs = members(config, seeds=options.seeds, vary=vary)
     progress = None if options.quiet else Progress(config.label)
-    return report(run_population(configs, progress, summaries=not options.quiet))
+    results = run_population(configs, progress, summaries=not options.quiet)
+    for one, result in zip(configs, results, strict=True):
+        benchmark, accuracy = BENCHMARKS[one.benchmark.name], result.tasks["online_accuracy"].mean()
+        if result.status == "finished" and (line := benchmark.below_sgd(one.optimizer.name, accuracy)):
+            print(line)
+    return report(results)
 
 
 def parse_numbers(text: str) -> tuple[str, Any]:

@@ -69,7 +69,7 @@ def _name(section: Any) -> str | None:
 
 
 def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
-    """The optimizer section of the benchmark's config for this optimizer, or just its name."""
+    """The optimizer section of the benchmark's config for this optimizer, else its name with what a search found."""
     known = BENCHMARKS.get(benchmark) if isinstance(benchmark, str) else None
     if known is not None and known.configs is not None:
         for stem in (f"secondorder_{optimizer}", optimizer, f"{optimizer}_nosdp", known.plain, "bp"):
@@ -77,6 +77,7 @@ def shipped_optimizer(benchmark: str | None, optimizer: str) -> dict[str, Any]:
                 section = read_file(path)["optimizer"] if path.exists() else None
                 if section is not None and _name(section) == optimizer:
                     return section
+        return {"name": optimizer, **known.tuned(optimizer)}
     return {"name": optimizer}
 
 

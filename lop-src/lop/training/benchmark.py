@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,9 @@ from lop.optimizers import ClosureOptimizer
 from lop.training.learner import Learner
 from lop.training.online import OnlineRecorder
 from lop.utils.registry import Registry
+
+FAR_BELOW = 0.75
+"""Times plain SGD's online accuracy: what is below has been set up wrongly, or is remarkable."""
 
 LearnerFactory = Callable[[Net, ClosureOptimizer, Sequence[Intervention], TaskStream, int], Learner]
 RecorderFactory = Callable[[Learner, TaskStream, int], OnlineRecorder]
@@ -57,6 +62,31 @@ class Benchmark:
     plain: str = "bp"
     seeds: str = "0"
     alike: bool = True
+
+    def tuned(self, optimizer: str) -> dict[str, Any]:
+        """The options that the search of step sizes found for an optimizer, from `optimizers.csv` among the configs."""
+        row = self._searched().get(optimizer)
+        return json.loads(row["options"]) if row else {}
+
+    def _searched(self) -> dict[str, dict[str, str]]:
+        path = self.configs / "optimizers.csv" if self.configs is not None else None
+        if path is None or not path.exists():
+            return {}
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["optimizer"]: row for row in csv.DictReader(file)}
+
+    def below_sgd(self, optimizer: str, accuracy: float) -> str | None:
+        """One line about a run whose mean online accuracy is far below plain SGD's in the search of step sizes.
+
+        None: it is not, or there is nothing to compare with.
+        """
+        sgd = self._searched().get("sgd")
+        if sgd is None or optimizer == "sgd" or not accuracy < FAR_BELOW * float(sgd["accuracy"]):
+            return None
+        return (
+            f"online accuracy {accuracy:.3f} is far below plain SGD's {float(sgd['accuracy']):.3f} ({sgd['options']}, "
+            "on a shortened stream): try other step sizes, --vary optimizer.lr=..."
+        )
 
     @property
     def source(self) -> type[TaskStream]:
