@@ -36,7 +36,7 @@ OF_LIBRARY = ("pytorch_optimizer:Lion", "pytorch_optimizer:SOAP", "pytorch_optim
 
 # benchmark: what makes it short, and the chance of a guess
 STREAMS: dict[str, tuple[dict[str, Any], float]] = {
-    "permuted_digits": ({"benchmark.num_tasks": 2}, 0.1),
+    "permuted_digits": ({"benchmark.num_tasks": 4}, 0.1),
     "permuted_mnist": (
         {
             "benchmark.dataset": "fashion_mnist",

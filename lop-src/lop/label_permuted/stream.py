@@ -22,6 +22,7 @@ from lop.utils.seeding import derive_seed, make_generator
     "label_permuted",
     family="label_permuted",
     configs="cfg",
+    plain="emnist/bp",
     net={"name": "mlp", "hidden": [300, 150], "init": "torch_default"},
 )
 class LabelPermuted(TaskStream):

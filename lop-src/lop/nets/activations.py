@@ -78,7 +78,7 @@ class AdaLin(PerUnit):
     """phi(x) + a x sg[cos(pi/2 abs(phi'(x)) / L)]: a is trained, of each unit, L the largest slope of phi.
 
     So the linear part is added where phi is flat. base: "tanh", or "relu", where this is PReLU. The gate lets no
-    gradient through. a starts at 0, so that the net begins as one of phi: a choice of ours, the paper does not say.
+    gradient through. a starts at 0, so that the net begins as one of phi: a choice of ours.
     Rohani et al. (2025), "Preserving plasticity in continual learning with adaptive linearity injection".
     """
 
