@@ -10,7 +10,7 @@ from optimizer_problems import Problem, small_net
 from torch import nn
 from torch.optim import Optimizer
 
-from lop.optimizers import get_optimizer
+from lop.optimizers import get_optimizer, optimizer_options
 from lop.utils.errors import UserError
 
 
@@ -78,3 +78,14 @@ def test_what_cannot_work_is_one_line():
         problem.run(1)
     with pytest.raises(UserError, match=r"'Lion'"):
         get_optimizer("pytorch_optimizer:Lino", small_net())
+
+
+def test_an_option_that_no_config_can_hold_keeps_its_default(monkeypatch):
+    class Kron(Lion):
+        def __init__(self, params, lr: float = 1e-2, precondition_dtype: torch.dtype = torch.float32):
+            super().__init__(params, lr)
+
+    monkeypatch.setattr(sys.modules["pytorch_optimizer"], "Kron", Kron, raising=False)
+    options = optimizer_options("pytorch_optimizer:Kron")
+    assert "lr" in options
+    assert "precondition_dtype" not in options

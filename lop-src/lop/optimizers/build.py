@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -39,6 +40,8 @@ def optimizer_options(name: str) -> dict[str, inspect.Parameter]:
     # a differentiable step needs parameters that are no leaves, a capturable one CUDA graphs: neither is for runs
     left_out = ("params", "differentiable", "capturable")
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.name not in left_out]
+    # a config holds no dtypes: such an option of another library keeps its default
+    parameters = [p for p in parameters if not isinstance(p.default, torch.dtype)]
     options = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     return options | _own_options(ClosureOptimizer)
 
