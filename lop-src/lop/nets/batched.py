@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lop.nets.activations import CReLU
+from lop.nets.activations import CReLU, SmoothLeaky
 from lop.nets.base import Net
 
 
@@ -90,7 +90,7 @@ def _as_it_is(layer: nn.Module) -> nn.Module:
     return layer
 
 
-ENTRYWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SiLU, nn.Identity)
+ENTRYWISE = (nn.ReLU, nn.LeakyReLU, SmoothLeaky, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SiLU, nn.Identity)
 
 BATCHED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Linear: _linear,
