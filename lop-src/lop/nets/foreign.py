@@ -50,7 +50,7 @@ def _describing(cls: type[nn.Module]) -> Callable[..., Net]:
 
     parameters = inspect.signature(cls).parameters.values()
     options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    build.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    build.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # of any function
     build.__annotations__ = {p.name: p.annotation for p in options if p.annotation is not p.empty}
     return build
 

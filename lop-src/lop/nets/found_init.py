@@ -47,7 +47,7 @@ def remember_found(model: nn.Module) -> None:
             remember(module, _found(module.weight, module.bias))
         elif own and not isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
             moments = {name: (p.mean().item(), _spread(p)) for name, p in own.items()}
-            module.fresh_parameters = partial(_drawn, own, moments)  # type: ignore[assignment]
+            module.fresh_parameters = partial(_drawn, own, moments)  # type: ignore[assignment]  # no tensor
 
 
 def _found(weight: Tensor, bias: Tensor | None) -> FoundInit:
