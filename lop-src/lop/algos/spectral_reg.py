@@ -28,8 +28,8 @@ class SpectralRegularisation(Intervention):
     the gradient, which is then exactly that of sigma where v is; the curvature leaves out that v turns.
 
     Lewandowski et al. (2025), "Learning continually by spectral regularization": k 2, target 1. The authors' code was
-    not found, and neither was the paper's text: this is the rule as others report it (unchecked). One public form has target 2 with k 2, sum b^2 and
-    sum (s - 1)^2 (k 1 for these), and ten iterations from a fixed vector in every step.
+    not found, and neither was the paper's text: this is the rule as others report it (unchecked). One public form has
+    target 2 with k 2, sum b^2 and sum (s - 1)^2 (k 1 for these), and ten iterations from a fixed vector in every step.
     Cost: four products of each matrix with a vector per step and one gradient that is an outer product.
     """
 
