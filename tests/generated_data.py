@@ -30,6 +30,16 @@ def write_idx(folder: Path, train: int = 60, test: int = 20, gz: bool = True, si
     return arrays
 
 
+def write_emnist(folder: Path) -> None:
+    """EMNIST's balanced split, two training images and one test image per class."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(2)
+    for split, count in (("train", 94), ("test", 47)):
+        images, labels = rng.integers(0, 256, (count, 28, 28), np.uint8), (np.arange(count) % 47).astype(np.uint8)
+        (folder / f"emnist-balanced-{split}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (folder / f"emnist-balanced-{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+
+
 def write_cifar(folder: Path, classes: int = 100, train: int = 6, test: int = 2, protocol: int = 2) -> dict:
     """CIFAR python files with so many images per class; returns {split: (rows uint8 (N, 3072), labels)}."""
     rng = np.random.default_rng(1)
@@ -109,6 +119,7 @@ def write_class_files(folder: Path, classes: int = 10, images: int = 14, size: i
 def write_data(folder: Path) -> Path:
     """Every data set that a benchmark reads, tiny, in the published formats."""
     write_idx(folder / "mnist")
+    write_emnist(folder / "EMNIST/raw")
     write_cifar(folder / "cifar-100-python")
     write_cifar(folder / "cifar-10-batches-py", classes=10, train=10)
     write_class_files(folder / "imagenet32" / "classes")
