@@ -38,7 +38,7 @@ def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
     assert set(results.tasks["label"]) == {"signum + unit_norm", "sgd"}
     assert results.tasks.groupby("label")["seed"].nunique().to_dict() == {"signum + unit_norm": 3, "sgd": 3}
     assert results.tasks["weight_spread_after"].gt(0).all()
-    assert (results.tasks["online_accuracy"] > 0.5).mean() > 0.9  # the tasks can be learned
+    assert results.tasks["online_accuracy"].mean() > 0.6  # the tasks can be learned
     assert sum(hasattr(value, "savefig") for value in shown) == 2
     (said,) = [value.data for value in shown if "What came out" in getattr(value, "data", "")]
     assert "6 tasks, 3 seeds." in said

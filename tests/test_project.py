@@ -54,6 +54,7 @@ def test_dependencies_are_what_the_package_imports():
 
 def test_the_tests_imports_are_in_the_tests_extra():
     here = {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"lop", "gymnasium", "mujoco"}
+    here |= {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     here |= {"build", "kaggle_bundle", "download_data"}  # scripts of this repository
     used = imported(ROOT / "tests", ROOT / "lop-packages") - set(sys.stdlib_module_names) - here
     named = requirements("dependencies") | requirements("dev") | requirements("browser") | extras()

@@ -200,6 +200,9 @@ def test_progress_ends_at_its_end_where_tasks_grow(tmp_path):
         def update(self, task, num_tasks, step, steps, performance):
             seen.append((step, steps))
 
+        def summary(self, text):
+            """None is asked for."""
+
         def close(self):
             pass
 

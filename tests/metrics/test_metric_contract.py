@@ -37,6 +37,8 @@ def dashboard(name, learner) -> Dashboard:
 def measured(name, learner, task) -> dict:
     board = dashboard(name, learner)
     before = board.before(task)
+    for x, y in task.batches(0):  # for what is made of steps
+        board.after_step(x, y, learner.loss_of(learner.net(x), y).detach())
     with torch.no_grad():
         for p in learner.net.parameters():
             p.mul_(1.01)

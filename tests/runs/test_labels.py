@@ -52,7 +52,7 @@ def test_whatever_part_it_is_of(key, values, shown, labels):
 
 
 def test_a_default_that_is_written_out_makes_no_difference(labels):
-    assert set(labels(a=("sgd", [], {}), b=("sgd", [], {"optimizer.momentum": 0, "metrics.tau": 0.1})).values()) == {
+    assert set(labels(a=("sgd", [], {}), b=("sgd", [], {"optimizer.momentum": 0, "metrics.extras": []})).values()) == {
         "sgd"
     }
 

@@ -84,7 +84,8 @@ class SNR(Intervention):
 
     def _start_again(self, overdue: Tensor) -> None:
         """overdue: bool (units,)."""
-        if overdue.device.type == "cpu" and not overdue.any():
+        units, chosen = candidates(overdue)
+        if chosen is None and not len(units):
             return
         resets = []
         for layer in self.units.layers:

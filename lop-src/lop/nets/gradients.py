@@ -19,13 +19,14 @@ class GradientRecorder:
 
     def __init__(self, parameters: Iterable[Tensor]):
         self.gradients: dict[Tensor, Tensor] = {}
-        self._parameters = [p for p in parameters if p.requires_grad]
+        self._parameters = list(parameters)
         self._memory: dict[Tensor, Tensor] = {}
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> GradientRecorder:
         self.gradients = {}
-        self._handles = [p.register_hook(self._hook(p)) for p in self._parameters]
+        trained = [p for p in self._parameters if p.requires_grad]  # another intervention may freeze some later
+        self._handles = [p.register_hook(self._hook(p)) for p in trained]
         return self
 
     def __exit__(self, *exc) -> None:
