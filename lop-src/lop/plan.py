@@ -109,7 +109,10 @@ def resolve(data: dict[str, Any]) -> Config:
     if "extras" in given:
         with blame("metrics"):
             given["extras"] = checked_extras(given["extras"])
-    config.metrics = {name: value for name, value in given.items() if value != known_options[name].default}
+    defaults = {
+        name: list(o.default) if isinstance(o.default, tuple) else o.default for name, o in known_options.items()
+    }
+    config.metrics = {name: value for name, value in given.items() if value != defaults[name]}
     return config
 
 

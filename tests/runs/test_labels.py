@@ -52,9 +52,9 @@ def test_whatever_part_it_is_of(key, values, shown, labels):
 
 
 def test_a_default_that_is_written_out_makes_no_difference(labels):
-    assert set(labels(a=("sgd", [], {}), b=("sgd", [], {"optimizer.momentum": 0, "metrics.extras": []})).values()) == {
-        "sgd"
-    }
+    assert set(
+        labels(a=("sgd", [], {}), b=("sgd", [], {"optimizer.momentum": 0, "metrics.reference_size": 64})).values()
+    ) == {"sgd"}
 
 
 def test_labels_without_the_key_that_is_plotted_over(labels, tmp_path):

@@ -64,6 +64,7 @@ class DASH(Intervention):
     def shrink(self, task) -> None:
         """Shrink towards what the task's data want."""
         parameters: list[Tensor] = [p for m in self._layers for p in (m.weight, m.bias) if p is not None]
+        parameters = [p for p in parameters if p.requires_grad]  # another intervention may have frozen some
         for p, wanted in zip(parameters, self._average(task, parameters), strict=True):
             with torch.no_grad():
                 p.mul_(alignment(p, wanted).clamp(self.floor, 1.0))

@@ -62,7 +62,7 @@ class L2ER(Intervention):
             self._examples = []
 
     def _step_up(self, x: Tensor) -> None:
-        parameters = list(self.parameters.values())
+        parameters = [p for p in self.parameters.values() if p.requires_grad]  # another may have frozen some
         with probing(self.host.net, self.host.optimizer), torch.enable_grad():
             ranks = [effective_rank(f) for f in self._features(x) if f.isfinite().all() and f.any()]  # others have none
             if not ranks:

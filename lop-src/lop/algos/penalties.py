@@ -73,7 +73,8 @@ class InitPenalty(Intervention):
     def _draw_anew(self) -> None:
         fresh = {id(p): value for p, value in fresh_net(self.host.net, self._generator)}
         for name, p in self.parameters.items():
-            self._initial[name].copy_(fresh[id(p)])
+            if id(p) in fresh:  # what another intervention has taken out of training keeps its p0
+                self._initial[name].copy_(fresh[id(p)])
 
 
 @intervention("l2_init")
