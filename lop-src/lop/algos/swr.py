@@ -133,7 +133,7 @@ class SWR(Intervention):
             ]
         pairs = fresh_net(self.host.net, self._generator) if self.reinit == "initial" else self._means()
         values = {id(p): value for p, value in pairs}
-        return [values[id(p)] for p in self.parameters.values()]
+        return [values.get(id(p), p) for p in self.parameters.values()]  # another may have frozen some: they stay
 
     def _means(self) -> list[tuple[Tensor, Tensor]]:
         """Every parameter with the mean of its initial distribution: layers are drawn around 0, norms are not drawn."""
