@@ -8,8 +8,9 @@ import jupytext
 import pytest
 from papermill.cli import _resolve_type
 
-from lop.notebook import choice as module
-from lop.notebook.choice import DEFAULTS, Choice, NotYetError, ask, configs_of
+from lop.notebook import asking as module
+from lop.notebook.asking import ask
+from lop.notebook.choice import DEFAULTS, Choice, NotYetError, configs_of
 from lop.notebook.form import form
 from lop.utils.errors import UserError
 

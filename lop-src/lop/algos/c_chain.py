@@ -83,7 +83,7 @@ class CChain(Intervention):
         if not self._earlier or not self._batch:
             return None
         (x,) = self._batch
-        with frozen_statistics(self.host.net):
+        with frozen_statistics(self.host.net.modules()):
             with torch.no_grad():
                 before = functional_call(self.host.net, self._earlier, (x,))
             churn = self._distance(self.host.net(x), before)

@@ -25,7 +25,7 @@ def sample_plasticity(before: Tensor, after: Tensor) -> Tensor:
 @torch.no_grad()
 def of_step(learner: Any, x: Tensor, y: Any, loss: Tensor) -> Tensor:
     """After the learner's update on (x, y); loss: the batch's mean before it, without penalties."""
-    with frozen_statistics(learner.net):
+    with frozen_statistics(learner.net.modules()):
         return sample_plasticity(loss, learner.loss_of(learner.net(x), y))
 
 

@@ -1,6 +1,6 @@
 """Forward passes in training mode that leave no trace in BatchNorm's running statistics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -8,9 +8,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
-def frozen_statistics(net: nn.Module) -> Iterator[None]:
-    """BatchNorm in training mode normalises by its batch inside, and its running statistics stay."""
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+def frozen_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """BatchNorm in training mode normalises by its batch inside, and its running statistics stay.
+
+    modules: all of a net's, or its BatchNorms.
+    """
+    norms = [m for m in modules if isinstance(m, _BatchNorm) and m.track_running_stats]
     try:
         for m in norms:
             m.track_running_stats = False

@@ -1,7 +1,7 @@
 """What the notebooks share: where they run, the configs that their parameters mean, and how they show results."""
 
 from lop.notebook import texts
-from lop.notebook.choice import ask
+from lop.notebook.asking import ask
 from lop.notebook.display import describe, show, show_by_task, show_diagnostics, show_performance, show_verdict
 from lop.notebook.estimate import preview
 from lop.notebook.parameters import check_parameters

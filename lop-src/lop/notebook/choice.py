@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lop.config import Config, parse_value, read_file
-from lop.notebook.parameters import check_parameters
 from lop.notebook.places import check_keep, drive_folder, gpu_defaults
 from lop.plan import BENCHMARKS, members, plan
-from lop.utils.attended import attended
 from lop.utils.documents import plain_scalar
 from lop.utils.errors import UserError
 
@@ -99,29 +97,6 @@ def _names_seeds(parameters: Mapping[str, Any]) -> bool:
     run = read_file(path).get("run") if path is not None else None
     named = "run.seed" in overrides if isinstance(overrides, str) else {"run.seed", "run.seeds"} & set(overrides)
     return bool(named) or (isinstance(run, dict) and not {"seed", "seeds"}.isdisjoint(run))
-
-
-def ask(names: Mapping[str, Any]) -> Choice:
-    """The choice that a parameters cell makes, with the form on the page where somebody can use it.
-
-    names: the notebook's `globals()`. A form that was filled in stays as it is when the cell is run again, unless the
-    parameters cell has changed. Raises UserError for a parameter from papermill that the notebook does not have.
-    """
-    check_parameters()
-    given = {name: names[name] for name in DEFAULTS if name in names}
-    if not attended():
-        return Choice(given)
-    from IPython.display import display
-
-    from lop.notebook.form import form
-
-    earlier = names.get("chosen")
-    if isinstance(earlier, Choice) and earlier.given == given:
-        choice = earlier
-    else:
-        choice = Choice(given, waits=not isinstance(earlier, Choice))
-    display(form(choice))
-    return choice
 
 
 def parsed(text: str, name: str) -> Any:

@@ -9,13 +9,14 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lop.nets.statistics import frozen_statistics
 from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.members import MEMBER, Members
 from lop.optimizers.multi_tensor import Generators, Number, clip_by_global_norm, scratch_like
@@ -249,17 +250,8 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
             for p, value in zip(params, before, strict=True):
                 p.data = value
 
-    @contextmanager
-    def _frozen_statistics(self) -> Iterator[None]:
-        """BatchNorm in training mode normalises by its batch inside, but its running statistics stay untouched."""
-        norms = [m for m in self._batch_norms if m.track_running_stats]
-        try:
-            for m in norms:
-                m.track_running_stats = False
-            yield
-        finally:
-            for m in norms:
-                m.track_running_stats = True
+    def _frozen_statistics(self) -> AbstractContextManager[None]:
+        return frozen_statistics(self._batch_norms)
 
     @property
     def _batch_norms(self) -> list[_BatchNorm]:
