@@ -258,3 +258,30 @@ def test_operations_are_seen_whatever_the_control_flow():
     traced = trace(Loop(), torch.randn(2, 4), lambda module: False)
     assert [op.name for op in traced.operations if op.parameters] == ["linear"] * 3
     assert [op.call for op in traced.operations if op.name == "sigmoid"] == [0, 1, 2]
+
+
+def test_a_shared_norm_and_low_precision_are_not_taken_for_simple_layers():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c, self.d = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(6, 8), nn.Linear(8, 3)
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x):
+            return self.b(F.relu(self.norm(self.a(x)))) + self.d(F.relu(self.norm(self.c(x))))
+
+    assert (
+        describe(Shared(), torch.randn(4, 6)).undescribed["a"] == "its normalisation is used 2 times in a forward pass"
+    )
+
+    class Swapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 600), nn.Linear(600, 3)
+            self.order = [*range(300), 301, 300, *range(302, 600)]
+
+        def forward(self, x):
+            return self.b(F.relu(self.a(x))[:, self.order])
+
+    (layer,) = describe(Swapped().bfloat16(), torch.randn(2, 4).bfloat16()).hidden_layers()
+    assert layer.outgoing == ()

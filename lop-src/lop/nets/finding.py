@@ -128,6 +128,9 @@ class Finder:
                     return _Found(name, module, op, norm, user, expansion, added, self._depth(op))
             elif user.name in NORMS and norm is None and not added and user.module is not None:
                 norm = user.module
+                if self._module_calls[norm] > 1:
+                    self._why[module] = f"its normalisation is used {self._module_calls[norm]} times in a forward pass"
+                    return None
             elif user.name in ADDITIONS and len(set(user.inputs)) > 1:
                 added = True
             elif identity is not None:  # a linear layer: nothing but an Identity stands where its activation would
@@ -228,7 +231,9 @@ class Finder:
         """
         shape = self.trace.shapes[features]
         dim = self._unit_dim(found.weight)
-        numbers = torch.arange(shape[dim]).to(self._like.detach())
+        numbers = torch.arange(
+            shape[dim], dtype=torch.float64, device=self._like.device
+        )  # no two units may round alike
         labels = numbers.view(-1, *[1] * (len(shape) - 1 - dim))
         x = labels.expand(shape).clone()
         for op in chain:
@@ -260,7 +265,7 @@ def _features_per_unit(op: Operation, shape: torch.Size, dim: int, like: Tensor)
     x = noise()
     try:
         before = op.function(x)
-    except (RuntimeError, TypeError, ValueError):
+    except (RuntimeError, TypeError, ValueError, AttributeError):
         return 0
     units = shape[dim]
     if not isinstance(before, Tensor) or before.dim() != len(shape) or before.shape[dim] % units:
