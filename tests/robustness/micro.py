@@ -32,6 +32,9 @@ _CONTROL = {
 _SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "permuted_mnist": ({**_DIGITS, "examples_per_task": 40}, _MLP),
     "permuted_digits": ({**_DIGITS, "examples_per_task": 40}, _MLP),
+    "label_permuted": ({"num_tasks": 2, "steps_per_task": 8, "batch_size": 4}, _MLP),
+    "warm_start": ({"num_tasks": 2, "examples": 80, "epochs": 2, "first_epochs": 3, "batch_size": 4}, _MLP),
+    "growing": ({"num_tasks": 2, "examples": 40, "epochs": 2, "batch_size": 4}, _MLP),
     "incremental_cifar": (
         {**_OWN, "epochs": 2, "train_per_class": 3, "validation_per_class": 2},
         {"name": "resnet18", "width": 2},
