@@ -157,17 +157,14 @@ class Finder:
         return _features_per_unit(op, self.trace.shapes[value], self._unit_dim(weight), self._like)
 
     def _depth(self, op: Operation) -> int:
-        """Weights on the longest way from the inputs to here."""
-        value, seen = op.inputs[0], 0
-        layers = {id(w): i for i, w in enumerate(self.weights)}
-        frontier, visited = [value], set()
+        """How many weights what it reads depends on."""
+        frontier, visited = [op.inputs[0]], set()
         while frontier:
             maker = self.trace.makers.get(frontier.pop())
             if maker is not None and maker not in visited:
                 visited.add(maker)
-                seen += id(maker) in layers
                 frontier += maker.inputs
-        return seen
+        return len(visited & set(self.weights))
 
     # ------------------------------------------------------------------ from features to their readers
 
