@@ -10,11 +10,11 @@ import random
 import resource
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from lop.runs import CHECKPOINTS, TABLES
+from lop.runs.table import Table
 
 
 def flip_bit(path: Path, chosen: random.Random) -> None:
@@ -72,25 +72,30 @@ def full_disk(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
-def table_goes_in_mid_run(folder: Path, name: str, after: float) -> None:
-    """Delete a table of the run that this process carries out."""
+def table_goes_in_mid_run(folder: Path, name: str, writes: int) -> None:
+    """Delete a table of the run that this process carries out, before so many more writes to tables.
 
-    def delete() -> None:
-        (folder / f"{name}.csv").unlink(missing_ok=True)
+    Never after the last one: a file that goes when its run is over is not the run's to notice.
+    """
+    append, left = Table.append, [writes]
 
-    timer = threading.Timer(after, delete)
-    timer.daemon = True
-    timer.start()
+    def delete_and_append(table: Table, rows: list[dict]) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+        append(table, rows)
+
+    Table.append = delete_and_append  # type: ignore[method-assign]
 
 
-def in_mid_run(name: str, folder: Path, chosen: random.Random, seconds: float) -> Callable[[], None]:
+def in_mid_run(name: str, folder: Path, chosen: random.Random) -> Callable[[], None]:
     """What the process of the next start does to itself."""
     if name == "full disk":
         sizes = [path.stat().st_size for path in folder.iterdir() if path.is_file()]
         limit = chosen.randint(4096, max(4096, *sizes))  # what is printed has room
         return lambda: full_disk(limit)
-    table, after = chosen.choice(TABLES), chosen.uniform(0, seconds)
-    return lambda: table_goes_in_mid_run(folder, table, after)
+    table, writes = chosen.choice(TABLES), chosen.randint(1, 30)
+    return lambda: table_goes_in_mid_run(folder, table, writes)
 
 
 DURING = ("full disk", "table deleted in mid-run")

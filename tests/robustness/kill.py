@@ -171,7 +171,7 @@ class Case:
         if name in attacks.HARMS:
             attacks.HARMS[name](folder, self.random)
         elif name in attacks.DURING:
-            first = attacks.in_mid_run(name, folder, self.random, self.seconds)
+            first = attacks.in_mid_run(name, folder, self.random)
         else:
             more = ["--set", f"run.data_dir={attacks.changed_data(self.data_dir, self.folder / 'changed')}"]
         os.truncate(output, 0)
