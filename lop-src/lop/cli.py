@@ -106,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("study", help="methods tuned alike and compared: tables, report, answer")
     command.add_argument("-c", "--config", required=True, help="study file, YAML or JSON; see docs/studies.md")
     command.add_argument("--executor", help="local, ray, slurm or a plugin's; default: the file's")
+    command.add_argument("--methods", default="", help="only these and the reference, separated by commas")
+    command.add_argument("--benchmarks", default="", help="only on these; results then go to RESULTS_DIR-part")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     command.add_argument("--dry-run", action="store_true", help="what would be trained, how long, how much memory")
     command.add_argument("--no-report", action="store_true", help="tables and answer only, no notebook and no page")
@@ -148,7 +150,7 @@ def copy_out(options: argparse.Namespace) -> int:
 
 
 def analyze_folder(options: argparse.Namespace) -> int:
-    extras = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    extras = _names(options.metrics)
     tasks = None if options.tasks is None else parse_tasks(options.tasks)
     table = analyze(options.folder, extras=extras, tasks=tasks)
     print(table.T.to_string(header=False))
@@ -171,10 +173,16 @@ def sweep_grid(options: argparse.Namespace) -> int:
     return RESUME_ME if counts["interrupted"] or counts[ELSEWHERE] else FINISHED
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def study(options: argparse.Namespace) -> int:
     from lop.study import command  # the others need no notebook machinery
 
-    overrides = dict(parse_override(text) for text in options.overrides)
+    methods, benchmarks = (_names(text) for text in (options.methods, options.benchmarks))
+    overrides = command.part(options.config, methods, benchmarks) if methods or benchmarks else {}
+    overrides |= dict(parse_override(text) for text in options.overrides)
     if options.executor is not None:
         overrides["executor"] = options.executor
     if options.dry_run:

@@ -1,8 +1,10 @@
 """A study's file: every mistake is one line with its key; grids, seeds, budgets."""
 
+import json
+
 import pytest
 
-from lop.study import make_study, read_study
+from lop.study import command, make_study, read_study
 from lop.study.file import rounded
 from lop.utils.errors import UserError
 
@@ -77,3 +79,17 @@ def test_tuning_runs_measure_no_diagnostics_and_are_runs_of_their_own(given):
     tuning, evaluation = (case.make({"optimizer.lr": 0.1}, 7, tunes) for tunes in (True, False))
     assert (tuning.run.diagnostics, evaluation.run.diagnostics) == (False, True)
     assert tuning.run_name() != evaluation.run_name()
+
+
+def test_a_part_is_the_named_methods_the_reference_and_nothing_else(given, tmp_path):
+    given["benchmarks"]["more"] = {"benchmark": "permuted_digits"}
+    given["methods"] |= {"adamw": {"optimizer": "adamw"}, "lion": {"optimizer": "sgd", "only": ["digits"]}}
+    path = tmp_path / "whole.json"
+    path.write_text(json.dumps(given))
+    study = command.read(path, command.part(path, ["adamw"], ["more"]))
+    assert [case.name for case in study.cases] == ["sgd on more", "adamw on more"]
+    assert study.results_dir != read_study(path).results_dir  # the tables of the whole study stay
+    only = command.read(path, command.part(path, [], ["more"]))
+    assert [case.method for case in only.cases] == ["sgd", "adam", "adamw"]
+    with pytest.raises(UserError, match=r"methods: no 'adamv'; did you mean"):
+        command.part(path, ["adamv"], [])

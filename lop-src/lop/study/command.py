@@ -11,6 +11,7 @@ from lop.study.driver import StudyResult
 from lop.study.dry import DryRun
 from lop.study.file import Study, make_study
 from lop.study.report import make_report
+from lop.utils.errors import UserError, near_matches, shown
 
 
 def read(path: str | Path, overrides: dict[str, Any]) -> Study:
@@ -19,6 +20,35 @@ def read(path: str | Path, overrides: dict[str, Any]) -> Study:
     for key, value in overrides.items():
         data = override(data, key, value)
     return make_study(data, Path(path).stem)
+
+
+def part(path: str | Path, methods: list[str], benchmarks: list[str]) -> dict[str, Any]:
+    """What to override so that only these methods and the reference are trained, on these benchmarks; empty: on all.
+
+    Into a folder of its own, beside the study's: its tables stay. Raises UserError for unknown names.
+    """
+    data = read_file(path, "study file", "benchmarks, methods, tuning, ...")
+    found: dict[str, Any] = {"results_dir": f"{data.get('results_dir', 'results/study')}-part"}
+    for section, names in (("methods", methods), ("benchmarks", benchmarks)):
+        there = data.get(section) or {}
+        for name in names:
+            if name not in there:
+                raise UserError(f"{path}: {section}: no {shown(name)}; {near_matches(name, there)}")
+        if names:
+            found[section] = {name: one for name, one in there.items() if name in names}
+    if methods:
+        reference = data.get("reference") or next(iter(data["methods"]))
+        found["methods"] = {reference: data["methods"][reference], **found["methods"]}
+    if benchmarks:
+        kept = {name: _only(method, benchmarks) for name, method in found.get("methods", data["methods"]).items()}
+        found["methods"] = {name: method for name, method in kept.items() if method.get("only") != []}
+    return found
+
+
+def _only(method: dict[str, Any], benchmarks: list[str]) -> dict[str, Any]:
+    if "only" not in method:
+        return method
+    return {**method, "only": [name for name in method["only"] if name in benchmarks]}
 
 
 def run(path: str | Path, overrides: dict[str, Any], report: bool = True) -> StudyResult:
