@@ -52,7 +52,7 @@ __all__ = [*_DOOR, "viz"]
 
 def __getattr__(name: str) -> Any:
     if name == "viz":
-        return importlib.import_module("lop.viz")
+        return importlib.import_module(f"{__name__}.{name}")
     if name in _DOOR:
         return getattr(importlib.import_module(_DOOR[name]), name)
     raise AttributeError(f"module 'lop' has no attribute {name!r}")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lop
 from lop.utils.documents import read_document
 from lop.utils.errors import UserError, shown
+from lop.utils.shipped import PACKAGE
 
 BEST = "best"  # of all studies here and beside the sources
 FILE = "chosen.yaml"
@@ -45,7 +45,7 @@ def _is_of(entry: dict[str, Any], benchmark: str, optimizer: str, algos: list[st
 def _files(where: str) -> list[list[Path]]:
     """The nearest first."""
     if where == BEST:
-        folders = [Path("studies"), Path(lop.__file__).parents[2] / "studies"]
+        folders = [Path("studies"), PACKAGE.parents[1] / "studies"]
         return [sorted(folder.glob(f"*/{FILE}")) for folder in folders]
     path = Path(where).expanduser()
     path = path / FILE if path.is_dir() else path

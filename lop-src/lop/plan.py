@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lop
 from lop.algos import INTERVENTIONS
 from lop.chosen import with_chosen
 from lop.config import Config, Section, override, parse_override, read_file, validate
@@ -25,12 +24,13 @@ from lop.utils.options import check_options, default_options
 from lop.utils.place import kaggle_folder, place
 from lop.utils.ranges import seeds_of
 from lop.utils.registry import load_plugin
+from lop.utils.shipped import PACKAGE
 
 MOST_MEMBERS = 10_000
 RUN_SEEDS = {"seed"}  # options that follow from run.seed unless a config sets them
 
 # a benchmark is a package of lop with a stream.py, which registers it
-for _file in sorted(Path(lop.__file__).parent.glob("*/stream.py")):
+for _file in sorted(PACKAGE.glob("*/stream.py")):
     importlib.import_module(f"lop.{_file.parent.name}.stream")
 
 
