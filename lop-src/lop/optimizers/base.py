@@ -22,9 +22,9 @@ from lop.optimizers.members import MEMBER, Members
 from lop.optimizers.multi_tensor import Generators, Number, clip_by_global_norm, scratch_like
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.resetting import ResettableOptimizer
-from lop.optimizers.signature import full_signature
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
+from lop.utils.signature import full_signature
 
 Closure = Callable[[], Tensor]
 E = TypeVar("E", bound=Evaluation)

@@ -50,8 +50,9 @@ def _parameters(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, i
     if not callable(part):
         return dict(part)
     hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
-    parameters = inspect.signature(part).parameters.values()
-    return {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    parameters = [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    # an option that is handed on to a base class has its type there
+    return {p.name: p.replace(annotation=hints.get(p.name, p.annotation)) for p in parameters}
 
 
 def _options_model(part: Callable | Mapping[str, inspect.Parameter]) -> type[BaseModel]:
