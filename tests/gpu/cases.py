@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from eager import EAGER
 from pretended import GPU, Pretended, host_generators, moved, no_waiting, pretended_gpu
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -70,23 +71,6 @@ DOUBLE, SINGLE = 1e-8, 2e-2
 """Tolerances: of a dozen steps in float64, and in float32, where steps divide by what is nearly 0."""
 
 NAMES = [name for name in OPTIMIZERS if name != "muon"]  # which takes matrices only
-
-EAGER: dict[str, dict[str, Any]] = {
-    "cbp": {"replacement_rate": 0.3, "maturity_threshold": 1},
-    "redo": {"period": 2, "threshold": 0.9},
-    "snr": {"min_time": 1, "max_time": 16, "refresh": 1, "eta": 0.4},
-    "ewc": {"samples": 8},
-    "l2_init_ewc": {"samples": 8},
-    "l2_init": {"resample": True},
-    "sdp": {"interval": 2},
-    "gosc": {"interval": 3},
-    "step_schedule": {"milestones": [1]},
-    "l2_er": {"er_batch": 4, "er_lr": 0.01},
-    "dash": {"alpha": 0.5},
-    "regrama": {"period": 2, "threshold": 0.8},
-    "cpr": {"period": 3, "rate": 0.2},
-    "swr": {"period": 4, "factor": 0.3, "decay": 0.5, "prune": "share", "reset_optimizer": True},
-}
 
 
 @dataclass

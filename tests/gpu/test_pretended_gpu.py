@@ -1,22 +1,8 @@
 """Without a GPU: every step takes a GPU's paths on a pretended one, and neither mixes devices nor waits."""
 
+import cases
 import pytest
 import torch
-from cases import (
-    DECIDING,
-    OPTIMIZERS,
-    PRETENDED,
-    SHAPES,
-    WAITING,
-    SmallTask,
-    as_on_a_gpu,
-    distance,
-    make_learner,
-    never_waiting,
-    numbers,
-    on_device,
-    train,
-)
 from pretended import DeviceMixError, Pretended, WaitError, no_waiting, pretended_gpu
 
 from lop.algos import INTERVENTIONS
@@ -26,27 +12,28 @@ from lop.utils.seeding import make_generator
 
 
 def agreement(waits: bool = False, **case) -> float:
-    shape, found = SHAPES[case.get("net", "mlp")], {}
-    for name in ("cpu", PRETENDED):
-        with on_device(name) as device, as_on_a_gpu():
-            learner = make_learner(device, torch.float64, **case)
+    shape, found = cases.SHAPES[case.get("net", "mlp")], {}
+    for name in ("cpu", cases.PRETENDED):
+        with cases.on_device(name) as device, cases.as_on_a_gpu():
+            learner = cases.make_learner(device, torch.float64, **case)
 
             def task_of(k, device=device):
-                return SmallTask(shape, k, device, torch.float64)
+                return cases.SmallTask(shape, k, device, torch.float64)
 
-            train(learner, task_of, epochs=1, guard=None if waits else lambda name=name: never_waiting(name))
-            found[name] = numbers(learner)
-    return distance(found[PRETENDED], found["cpu"])
+            guard = None if waits else lambda name=name: cases.never_waiting(name)
+            cases.train(learner, task_of, epochs=1, guard=guard)
+            found[name] = cases.numbers(learner)
+    return cases.distance(found[cases.PRETENDED], found["cpu"])
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "muon"])
+@pytest.mark.parametrize("name", [name for name in cases.OPTIMIZERS if name != "muon"])
 def test_every_optimizer(name):
-    assert agreement(optimizer=name, waits=name in WAITING) < 1e-9
+    assert agreement(optimizer=name, waits=name in cases.WAITING) < 1e-9
 
 
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_every_intervention(name):
-    assert agreement(optimizer="adam", algos=[name], waits=name in DECIDING) < 1e-9
+    assert agreement(optimizer="adam", algos=[name], waits=name in cases.DECIDING) < 1e-9
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adahessian", "kfac"])
@@ -57,7 +44,7 @@ def test_every_net(net, optimizer):
     assert agreement(net=net, optimizer=optimizer) < 1e-9
 
 
-@pytest.mark.parametrize("name", WAITING)
+@pytest.mark.parametrize("name", cases.WAITING)
 def test_what_is_said_to_wait_does(name):
     """So that the list grows short when torch no longer does."""
     with pytest.raises(WaitError):
@@ -67,22 +54,23 @@ def test_what_is_said_to_wait_does(name):
 @pytest.mark.parametrize(("optimizer", "algo"), [("adam", "cbp"), ("sassha", "l2_init"), ("sophiag", "ema")])
 def test_a_population(optimizer, algo):
     with pretended_gpu() as device:
-        learners = [make_learner(device, torch.float64, optimizer=optimizer, algos=[algo], seed=s) for s in range(3)]
+        case = {"optimizer": optimizer, "algos": [algo]}
+        learners = [cases.make_learner(device, torch.float64, seed=seed, **case) for seed in range(3)]
         population = StackedPopulation(learners)
-        tasks = [SmallTask(SHAPES["mlp"], 0, device, torch.float64, seed=s) for s in range(3)]
+        tasks = [cases.SmallTask(cases.SHAPES["mlp"], 0, device, torch.float64, seed=s) for s in range(3)]
         population.start_task(tasks)
         blocks = []
         for step, batches in enumerate(zip(*(task.batches() for task in tasks), strict=True)):
-            with never_waiting(PRETENDED if step > 1 else "cpu"):
+            with cases.never_waiting(cases.PRETENDED if step > 1 else "cpu"):
                 population.learn(batches)
             blocks.append(len(population.blocks))
         assert blocks[0] == 1  # later a member whose units were reset is trained alone for a while
-        found = [numbers(learner) for learner in learners]
+        found = [cases.numbers(learner) for learner in learners]
     for seed, theirs in enumerate(found):
-        alone = make_learner("cpu", torch.float64, optimizer=optimizer, algos=[algo], seed=seed)
-        task = SmallTask(SHAPES["mlp"], 0, "cpu", torch.float64, seed=seed)
-        train(alone, lambda k, task=task: task, tasks=1, epochs=1)
-        assert distance(theirs, numbers(alone)) < 1e-9
+        alone = cases.make_learner("cpu", torch.float64, seed=seed, **case)
+        task = cases.SmallTask(cases.SHAPES["mlp"], 0, "cpu", torch.float64, seed=seed)
+        cases.train(alone, lambda k, task=task: task, tasks=1, epochs=1)
+        assert cases.distance(theirs, cases.numbers(alone)) < 1e-9
 
 
 READS = {
