@@ -119,11 +119,12 @@ def test_an_optimizer_by_name_has_what_the_search_found(tmp_path, monkeypatch):
     assert shipped_optimizer("permuted_digits", "nadam") == {"name": "nadam", "lr": 0.02}
     assert shipped_optimizer("permuted_digits", "adam") == {"name": "adam", "lr": 0.5}
     assert shipped_optimizer("permuted_digits", "radam") == {"name": "radam"}
-    assert known.below_sgd("nadam", 0.61) is None
-    assert "0.590 is far below plain SGD's 0.800" in known.below_sgd("nadam", 0.59)
-    assert known.below_sgd("sgd", 0.1) is None
-    assert known.below_sgd("nadam", float("nan")) is None
-    assert dataclasses.replace(known, configs=None).below_sgd("nadam", 0.1) is None
+    assert known.below_sgd("nadam", [0.59, 0.6, 0.61, 0.64]) is None
+    assert "0.590 is far below plain SGD's 0.800" in known.below_sgd("nadam", [0.58, 0.59, 0.59, 0.6])
+    assert known.below_sgd("nadam", [0.1] * 3) is None  # fewer tasks than the search had
+    assert known.below_sgd("sgd", [0.1] * 4) is None
+    assert known.below_sgd("nadam", [float("nan")] * 4) is None
+    assert dataclasses.replace(known, configs=None).below_sgd("nadam", [0.1] * 4) is None
 
 
 @pytest.mark.parametrize("name", [name for name, one in BENCHMARKS.items() if one.configs is not None])
@@ -141,6 +142,14 @@ def test_an_empty_key_is_named(data, message):
     with pytest.raises(UserError) as error:
         validate({"benchmark": "b", "net": "mlp", "optimizer": "sgd", **data})
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "all", 2**40])
+def test_a_population_of_none_is_refused_with_what_to_write(value):
+    with pytest.raises(UserError) as error:
+        validate({**BASE, "run": {"population": value}})
+    assert str(error.value).startswith("run.population: expected ")
+    assert validate({**BASE, "run": {"population": "3"}}).run.population == 3
 
 
 def test_options_come_in_the_order_of_the_signature():

@@ -126,6 +126,16 @@ def test_what_cannot_be_used_is_one_line(tmp_path, content, message):
     assert message in str(error.value)
 
 
+@pytest.mark.usefixtures("forgotten")
+def test_one_that_registers_nothing_is_said_once(tmp_path, capsys):
+    path = tmp_path / "plugged_nothing.py"
+    path.write_text("x = 1")
+    for _ in range(2):
+        lop.plan.resolve({**SETTINGS, "run": {"plugins": [*PLUGINS, str(path)]}})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: run.plugins: {path} registers nothing; put a decorator")
+
+
 def test_a_name_that_no_plugin_brings_is_unknown():
     with pytest.raises(UserError, match="unknown benchmark"):
         lop.plan.resolve(SETTINGS)

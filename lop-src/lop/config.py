@@ -33,6 +33,15 @@ def _known_device(value: str) -> str:
     return value
 
 
+def _population(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if not isinstance(value := number(value), int) or not 1 <= value <= MOST_AT_ONCE:
+        raise ValueError(f"expected auto, or how many runs at once, 1 to {MOST_AT_ONCE}")
+    return value
+
+
+MOST_AT_ONCE = 10**9
 Count = Annotated[int, BeforeValidator(number), Field(ge=1, le=10**9)]
 Amount = Annotated[float, BeforeValidator(number), Field(gt=0, le=1e6)]
 Threads = Annotated[int, BeforeValidator(number), Field(ge=1, le=4096)]
@@ -55,7 +64,9 @@ class Run(BaseModel):
     model_config = STRICT_KEYS
     seed: Annotated[int, BeforeValidator(number), Field(ge=0)] = 0
     seeds: Annotated[list[int], BeforeValidator(seeds_of)] | None = None  # "0-15": a run of each, as one population
-    population: Literal["auto"] | Count = "auto"  # so many runs at once; auto: as many as fit into memory
+    population: Annotated[Literal["auto"] | int, BeforeValidator(_population)] = "auto"  # auto: as many as fit
+        "auto"  # so many runs at once; auto: as many as fit into memory
+    )
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     threads: Threads | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
     results_dir: str = "results"

@@ -53,6 +53,8 @@ def _load(name_or_path: str, data_dir: str | os.PathLike | None, verify: bool) -
 
 def own_path(name_or_path: str, verify: bool, names: Collection[str]) -> Path | None:
     """The path of a user's own data, or None when it is a name. Raises UserError when it cannot be used."""
+    if not name_or_path:
+        raise UserError(f"is empty: give a folder of images, or one of {', '.join(names)}", option="dataset")
     path = Path(name_or_path)
     if name_or_path in names or not (path.exists() or os.sep in name_or_path):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from lop.utils.registry import Registry
 
 FAR_BELOW = 0.75
 """Times plain SGD's online accuracy: what is below has been set up wrongly, or is remarkable."""
+
+SEARCHED_TASKS = 4
+"""As many as the search of step sizes had at the most: a run of fewer is not held against it."""
 
 LearnerFactory = Callable[[Net, ClosureOptimizer, Sequence[Intervention], TaskStream, int], Learner]
 RecorderFactory = Callable[[Learner, TaskStream, int], OnlineRecorder]
@@ -75,13 +79,16 @@ class Benchmark:
         with path.open(newline="", encoding="utf-8") as file:
             return {row["optimizer"]: row for row in csv.DictReader(file)}
 
-    def below_sgd(self, optimizer: str, accuracy: float) -> str | None:
+    def below_sgd(self, optimizer: str, accuracies: Sequence[float]) -> str | None:
         """One line about a run whose mean online accuracy is far below plain SGD's in the search of step sizes.
 
-        None: it is not, or there is nothing to compare with.
+        accuracies: online, of each task. None: it is not, or there is nothing to compare with.
         """
         sgd = self._searched().get("sgd")
-        if sgd is None or optimizer == "sgd" or not accuracy < FAR_BELOW * float(sgd["accuracy"]):
+        if sgd is None or optimizer == "sgd" or len(accuracies) < SEARCHED_TASKS:
+            return None
+        accuracy = statistics.fmean(accuracies)
+        if not accuracy < FAR_BELOW * float(sgd["accuracy"]):
             return None
         return (
             f"online accuracy {accuracy:.3f} is far below plain SGD's {float(sgd['accuracy']):.3f} ({sgd['options']}, "

@@ -14,6 +14,9 @@ from lop.utils.errors import UserError
 
 T = TypeVar("T")
 
+_registries: list[Registry] = []
+_plugins: set[str] = set()  # those that were looked at
+
 
 class Registry(dict[str, T], Generic[T]):
     """Name to thing; `register` is the decorator that fills it. kind: what the things are, for messages."""
@@ -21,6 +24,7 @@ class Registry(dict[str, T], Generic[T]):
     def __init__(self, kind: str):
         super().__init__()
         self.kind = kind
+        _registries.append(self)
 
     def register(self, *names: str) -> Callable[[T], T]:
         """Decorator: `@register("adahessian")`; further names are aliases. Raises UserError for a name that is taken.
@@ -59,7 +63,7 @@ def load_plugin(name: str) -> None:
     """Import a plugin, a file (`mine.py`) or a module (`mine.optimizers`), so that what it defines is registered.
 
     A file is imported once in a process, under the name of its stem. Raises UserError where it cannot be found, and
-    where it raises.
+    where it raises; what registers nothing is said so, once.
     """
     is_file = name.endswith(".py")
     path = Path(name).expanduser()
@@ -67,6 +71,7 @@ def load_plugin(name: str) -> None:
         raise UserError(f"run.plugins: {name}: no such file; give the path of a .py file or the name of a module")
     module_name = path.stem if is_file else name
     loaded = sys.modules.get(module_name)
+    before = sum(map(len, _registries))
     try:
         if not is_file:
             importlib.import_module(name)
@@ -77,6 +82,17 @@ def load_plugin(name: str) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"run.plugins: {name} cannot be imported ({reason})") from error
+    if name not in _plugins:
+        _plugins.add(name)
+        if sum(map(len, _registries)) == before and not _has_registered(module_name):
+            advice = 'put a decorator, e.g. @lop.optimizer("mine"), on what it defines'
+            print(f"warning: run.plugins: {name} registers nothing; {advice}", file=sys.stderr)
+
+
+def _has_registered(module: str) -> bool:
+    """Before, when it was imported by somebody else."""
+    origins = (_origin(thing)[0] for registry in _registries for thing in registry.values())
+    return any(f"{origin}.".startswith(f"{module}.") for origin in origins)
 
 
 def _import_file(module_name: str, path: Path) -> None:
