@@ -65,8 +65,6 @@ class Run(BaseModel):
     seed: Annotated[int, BeforeValidator(number), Field(ge=0)] = 0
     seeds: Annotated[list[int], BeforeValidator(seeds_of)] | None = None  # "0-15": a run of each, as one population
     population: Annotated[Literal["auto"] | int, BeforeValidator(_population)] = "auto"  # auto: as many as fit
-        "auto"  # so many runs at once; auto: as many as fit into memory
-    )
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     threads: Threads | None = None  # of torch; None: 1 for small nets on the CPU, else torch's choice
     results_dir: str = "results"
