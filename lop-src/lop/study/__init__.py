@@ -7,6 +7,7 @@ The form of the file: `lop.study.file`; how it is carried out: `lop.study.driver
 
 from lop.study.course import run_study, study_results
 from lop.study.driver import Driver, StudyResult
-from lop.study.file import Study, make_study, read_study
+from lop.study.file import make_study, read_study
+from lop.study.spec import Study
 
 __all__ = ["Driver", "Study", "StudyResult", "make_study", "read_study", "run_study", "study_results"]

@@ -9,8 +9,9 @@ from lop.config import override, read_file
 from lop.study.course import run_study
 from lop.study.driver import StudyResult
 from lop.study.dry import DryRun
-from lop.study.file import Study, make_study
+from lop.study.file import make_study
 from lop.study.report import make_report
+from lop.study.spec import Study
 from lop.utils.errors import UserError, near_matches, shown
 
 

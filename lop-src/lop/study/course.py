@@ -12,7 +12,7 @@ from lop.runs import Results, load
 from lop.study.answer import answer
 from lop.study.costs import by_method, measured_costs
 from lop.study.driver import Driver, Report, StudyResult, say
-from lop.study.file import Study
+from lop.study.spec import Study
 from lop.study.tables import (
     comparison_table,
     differences_table,

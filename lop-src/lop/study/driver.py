@@ -19,8 +19,8 @@ from lop.executors import ELSEWHERE, Executor, Outcome, job_of, make_executor, p
 from lop.executors.progress import write_facts
 from lop.optimizers import get_optimizer
 from lop.runs import run_folder_of
-from lop.study.file import Case, Setting, Study
 from lop.study.scores import Score, Scores, ended
+from lop.study.spec import Case, Setting, Study
 from lop.study.tuning import Tried, best, edges, extension, selected
 from lop.study.view import LiveView
 from lop.utils.files import make_folder

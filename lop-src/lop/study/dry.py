@@ -13,8 +13,8 @@ from lop.experiment import build
 from lop.plan import BENCHMARKS
 from lop.runs import run_folder_of
 from lop.study.driver import is_tuned
-from lop.study.file import Case, Study
 from lop.study.scores import ended
+from lop.study.spec import Case, Study
 from lop.training.population import make_population
 from lop.utils.devices import kept_threads
 from lop.utils.errors import UserError

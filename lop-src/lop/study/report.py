@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lop.study.file import Study
+from lop.study.spec import Study
 from lop.utils.errors import UserError, shortened
 from lop.utils.files import write_text
 from lop.utils.shipped import shipped_root

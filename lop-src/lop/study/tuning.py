@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lop.study.file import Setting, rounded
+from lop.study.file import rounded
 from lop.study.scores import Score
+from lop.study.spec import Setting
 
 
 @dataclass(frozen=True)
