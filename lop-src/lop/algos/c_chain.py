@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from lop.nets import ActorCritic
 from lop.nets.statistics import frozen_statistics
 from lop.utils.errors import UserError
 from lop.utils.ranges import AMOUNT, COUNT, COUNT_OR_ZERO, POSITIVE, require
-from lop.utils.state import Generator, State, Value, Whole
+from lop.utils.state import Generator, State, Whole
 
 
 @intervention("c_chain")
@@ -41,15 +40,13 @@ class CChain(Intervention):
         "_batch": Whole([]),
         "_before": Whole([]),
         "_generator": Generator(),
-        "coefficient": Value(lambda own: own.weight),
-        "_history": Value([]),
+        "_history": Whole([]),
     }
     _current: dict[str, Tensor]
     _earlier: dict[str, Tensor]  # weights before the last update
     _batch: list[Tensor]
     _before: list[Tensor]  # the batch of the step before
-    coefficient: float
-    _history: list[list[float]]  # of each update: abs(policy loss), churn
+    _history: list[Tensor]  # (2,) of each update: abs(policy loss), churn
 
     def __init__(self, *, weight: float = 1.0, target: float | None = None, first: int = 10, window: int = 50):
         require(AMOUNT, weight=weight)
@@ -66,7 +63,7 @@ class CChain(Intervention):
         self._churn: Tensor | None = None
 
     def start_task(self, task) -> None:
-        self.coefficient, self._history = self.weight, []
+        self._history = []
 
     @torch.no_grad()
     def before_step(self, x: Tensor) -> None:
@@ -90,6 +87,14 @@ class CChain(Intervention):
         self._churn = churn.detach()
         return self.coefficient * churn
 
+    @property
+    def coefficient(self) -> float | Tensor:
+        """The penalty's weight now: with a target a tensor on the device, so that no step waits for it."""
+        if self.target is None or len(self._history) < min(self.first, self.window):
+            return self.weight
+        loss, churn = torch.stack(self._history).mean(0)
+        return (self.target * loss / (churn + 1e-8)).clamp(min=1.0)
+
     def _distance(self, outputs: Tensor, before: Tensor) -> Tensor:
         if isinstance(self.host.net, ActorCritic):
             outputs, before = self.host.net.split(outputs)[0], self.host.net.split(before)[0]
@@ -106,9 +111,4 @@ class CChain(Intervention):
         loss = self.host.policy_loss()
         if self.target is None or loss is None or self._churn is None:
             return
-        kept = deque(self._history, self.window)
-        kept.append([abs(loss.item()), self._churn.item()])
-        self._history = list(kept)
-        if len(self._history) >= min(self.first, self.window):
-            losses, churns = (sum(column) / len(column) for column in zip(*self._history, strict=True))
-            self.coefficient = max(self.target * losses / (churns + 1e-8), 1.0)
+        self._history = [*self._history, torch.stack((loss.abs(), self._churn))][-self.window :]
