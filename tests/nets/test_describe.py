@@ -255,7 +255,7 @@ def test_operations_are_seen_whatever_the_control_flow():
                     x = x.clamp(min=-5).sigmoid()
             return x
 
-    traced = trace(Loop(), torch.randn(2, 4), lambda module: False)
+    traced = trace(Loop(), (torch.randn(2, 4),), lambda module: False)
     assert [op.name for op in traced.operations if op.parameters] == ["linear"] * 3
     assert [op.call for op in traced.operations if op.name == "sigmoid"] == [0, 1, 2]
 

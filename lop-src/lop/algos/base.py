@@ -76,7 +76,7 @@ class Intervention:
     """Every method is optional. Keyword-only, annotated constructor parameters are its options in a config.
 
     Calls come in this order: `attach` once and `restart`; per task `start_task`, per epoch `start_epoch`, per step
-    `before_step`, `penalty` (inside the closure, so once per forward pass), `on_gradients` where they are needed and
+    `before_step`, `penalty` or `add_penalty_gradient` (once per forward pass), `on_gradients` where they are needed and
     `after_step`, then `end_epoch`, `hand_in` before the task's last diagnostics and `end_task` after them.
     Interventions run in the order in which they are listed.
     """
@@ -118,6 +118,8 @@ class Intervention:
         own = [name for name, value in vars(cls).items() if callable(value) and not name.startswith("__")]
         if own and "stacks" not in vars(cls):
             cls.stacks = False  # what a subclass writes anew need not be written for a stack
+        if "penalty" in own and "add_penalty_gradient" not in own:
+            cls.add_penalty_gradient = Intervention.add_penalty_gradient  # type: ignore[method-assign]
 
     def attach(self, host: Host) -> None:
         """Sees the net's hidden layers and the optimizer; randomness comes from `host.make_generator(*purpose)`."""
@@ -143,6 +145,18 @@ class Intervention:
 
     def penalty(self) -> Tensor | None:
         """A scalar added to the loss, differentiable in the parameters."""
+
+    def add_penalty_gradient(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Add the penalty's gradient at the present values to `gradients`, by parameter, in place: in closed form.
+
+        Who has this beside `penalty` is asked for it alone where a step wants nothing else of the penalty. A subclass
+        with another `penalty` is not, unless it writes this anew, too.
+        """
+
+    @classmethod
+    def knows_gradient(cls) -> bool:
+        """Whether it has `add_penalty_gradient`."""
+        return cls.add_penalty_gradient is not Intervention.add_penalty_gradient
 
     @property
     def needs_gradients(self) -> bool:

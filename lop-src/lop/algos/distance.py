@@ -1,19 +1,21 @@
-"""Sums over all parameters of a function of their distance to an anchor, as one node of the graph.
+"""Sums over all parameters of a function of their distance to an anchor: value, gradient, curvature.
 
-A penalty is evaluated in every pass of every step. Written parameter by parameter it costs as much as the pass
-itself in a small net; here the gradient is known in closed form and handled by multi-tensor operations.
+A penalty is part of every step. Written parameter by parameter for autograd it costs as much as the pass itself in a
+small net, and in a large one several passes over memory. Here the gradient is known in closed form: a step that wants
+nothing else adds it to the loss's; else the sum is one node of the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lop.algos.base import Intervention
 from lop.algos.layout import per_member
-
-Tensors = list[Tensor] | tuple[Tensor, ...]  # what torch's multi-tensor operations take
+from lop.optimizers.multi_tensor import Tensors, blocks, spread
 
 
 def _dot(a: Tensors, b: Tensors, stacked: bool) -> Tensor:
@@ -47,29 +49,99 @@ class _Sum(torch.autograd.Function):
         return None, None, None, *_times(slopes, grad)
 
 
-def half_squares(
-    parameters: Tensors, anchors: Tensors | None = None, scales: Tensors | None = None, *, stacked: bool = False
-) -> Tensor:
-    """0.5 * sum scale * (p - anchor)^2, differentiable twice. None: anchors 0, scales 1.
+@dataclass(frozen=True)
+class Distance:
+    """weight * sum scale * f(p - anchor) over the entries of all parameters; f is what a subclass is named for.
 
-    stacked, here and below: the tensors are (S, ...), and the sum is each member's, (S,).
+    anchors: None: 0. weight: of a stack, whose tensors are (S, ...), one number or one for each member (S,). scales: of
+    every entry; None: 1.
     """
 
-    def slope(differences: Tensors) -> Tensors:
-        return differences if scales is None else torch._foreach_mul(scales, differences)
+    parameters: Tensors
+    anchors: Tensors | None
+    weight: float | Tensor
+    scales: Tensors | None = None
 
-    return _Sum.apply(lambda d, s: 0.5 * _dot(d, s, stacked), slope, anchors, *parameters)
+    def value(self, *, stacked: bool = False) -> Tensor:
+        """Differentiable twice; of a stack each member's, (S,)."""
+
+        def slope(differences: Tensors) -> Tensors:
+            return self._slopes(differences, self.scales)
+
+        value = _Sum.apply(lambda d, s: self._sum(d, s, stacked), slope, self.anchors, *self.parameters)
+        return value * per_member(self.weight, value)
+
+    def add_gradient(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Add that of each parameter to what is given for it, in place, block by block."""
+        columns: list[Tensors] = [[gradients[p] for p in self.parameters], self.parameters]
+        columns += [column for column in (self.anchors, self.scales) if column is not None]
+        weight = self.weight
+        for targets, parameters, *others in [columns] if isinstance(weight, Tensor) else blocks(*columns):
+            differences = parameters if self.anchors is None else torch._foreach_sub(parameters, others[0])
+            slopes = self._slopes(differences, None if self.scales is None else others[-1])
+            if isinstance(weight, Tensor):
+                for target, s in zip(targets, slopes, strict=True):
+                    target.addcmul_(s, spread(weight.to(s.dtype), s))
+            else:
+                torch._foreach_add_(targets, slopes, alpha=weight)
+
+    @staticmethod
+    def _sum(differences: Tensors, slopes: Tensors, stacked: bool) -> Tensor:
+        """Without the weight, from its slopes."""
+        raise NotImplementedError
+
+    def _slopes(self, differences: Tensors, scales: Tensors | None) -> Tensors:
+        """Its derivatives. The differences must stay as they are: they may be the parameters."""
+        raise NotImplementedError
 
 
-def absolutes(parameters: Tensors, anchors: Tensors, *, stacked: bool = False) -> Tensor:
-    """sum abs(p - anchor)."""
-    return _Sum.apply(lambda d, s: _dot(d, s, stacked), torch._foreach_sign, anchors, *parameters)
+class HalfSquares(Distance):
+    """0.5 d^2."""
+
+    @staticmethod
+    def _sum(differences: Tensors, slopes: Tensors, stacked: bool) -> Tensor:
+        return 0.5 * _dot(differences, slopes, stacked)
+
+    def _slopes(self, differences: Tensors, scales: Tensors | None) -> Tensors:
+        return differences if scales is None else torch._foreach_mul(differences, scales)
 
 
-def huber(parameters: Tensors, anchors: Tensors, delta: float, *, stacked: bool = False) -> Tensor:
-    """sum huber(p - anchor): 0.5 d^2 up to `delta`, linear beyond."""
+class Absolutes(Distance):
+    """abs(d); without scales."""
 
-    def slope(differences: Tensors) -> Tensors:
-        return torch._foreach_clamp_max(torch._foreach_clamp_min(differences, -delta), delta)
+    @staticmethod
+    def _sum(differences: Tensors, slopes: Tensors, stacked: bool) -> Tensor:
+        return _dot(differences, slopes, stacked)
 
-    return _Sum.apply(lambda d, s: _dot(d, s, stacked) - 0.5 * _dot(s, s, stacked), slope, anchors, *parameters)
+    def _slopes(self, differences: Tensors, scales: Tensors | None) -> Tensors:
+        return torch._foreach_sign(differences)
+
+
+@dataclass(frozen=True)
+class Huber(Distance):
+    """0.5 d^2 up to `delta`, linear beyond; without scales."""
+
+    delta: float = 1.0
+
+    @staticmethod
+    def _sum(differences: Tensors, slopes: Tensors, stacked: bool) -> Tensor:
+        return _dot(differences, slopes, stacked) - 0.5 * _dot(slopes, slopes, stacked)
+
+    def _slopes(self, differences: Tensors, scales: Tensors | None) -> Tensors:
+        return torch._foreach_clamp_max(torch._foreach_clamp_min(differences, -self.delta), self.delta)
+
+
+class DistancePenalty(Intervention):
+    """Base of the penalties that are such sums: a subclass says which, at the parameters' present values."""
+
+    def terms(self) -> Sequence[Distance]:
+        """The penalty is their sum; none: there is no penalty at present."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor | None:
+        values = [term.value(stacked=self.stacked) for term in self.terms()]
+        return sum(values[1:], start=values[0]) if values else None
+
+    def add_penalty_gradient(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        for term in self.terms():
+            term.add_gradient(gradients)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lop.algos.base import Host, Intervention, intervention
-from lop.algos.distance import half_squares
-from lop.algos.layout import per_member
+from lop.algos.base import Host, intervention
+from lop.algos.distance import Distance, DistancePenalty, HalfSquares
 from lop.metrics.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, require
 from lop.utils.state import NOTHING, PARAMETERS, PerEntry, State
@@ -61,7 +60,7 @@ def _each(y: Labels, change: Callable[[Tensor], Tensor]) -> Labels:
 
 
 @intervention("ewc")
-class EWC(Intervention):
+class EWC(DistancePenalty):
     """0.5 * weight * sum f (p - p*)^2, p* the weights at the end of the last task; nothing in the first task.
 
     fisher: f is the diagonal of the empirical Fisher information on `samples` training examples of that task (in
@@ -81,13 +80,12 @@ class EWC(Intervention):
         require(COUNT, samples=samples)
         self.weight, self.fisher, self.samples = weight, fisher, samples
 
-    def penalty(self) -> Tensor | None:
+    def terms(self) -> Sequence[Distance]:
         if not self._anchor:
-            return None
+            return []
         fisher = [self._fisher[name] for name in self.parameters] if self._fisher else None
         anchors = [self._anchor[name] for name in self.parameters]
-        value = half_squares(tuple(self.parameters.values()), anchors, fisher, stacked=self.stacked)
-        return value * per_member(self.weight, value)
+        return [HalfSquares(list(self.parameters.values()), anchors, self.weight, fisher)]
 
     def end_task(self, task) -> None:
         if self.fisher:
@@ -109,9 +107,6 @@ class L2InitEWC(EWC):
         super().__init__(weight=weight, fisher=fisher, samples=samples)
         self.l2_weight = l2_weight
 
-    def penalty(self) -> Tensor:
+    def terms(self) -> Sequence[Distance]:
         initial = [self._initial[name] for name in self.parameters]
-        value = half_squares(list(self.parameters.values()), initial, stacked=self.stacked)
-        towards_initial = value * per_member(self.l2_weight, value)
-        towards_last = super().penalty()
-        return towards_initial if towards_last is None else towards_initial + towards_last
+        return [HalfSquares(list(self.parameters.values()), initial, self.l2_weight), *super().terms()]

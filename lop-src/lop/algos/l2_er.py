@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lop.algos.base import Intervention, intervention
-from lop.algos.distance import half_squares
+from lop.algos.base import intervention
+from lop.algos.distance import Distance, DistancePenalty, HalfSquares
 from lop.metrics.probing import probing
 from lop.nets import FeatureRecorder
 from lop.utils.ranges import AMOUNT, COUNT, STEP_SIZE, require
@@ -28,7 +28,7 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 @intervention("l2_er")
-class L2ER(Intervention):
+class L2ER(DistancePenalty):
     """0.5 * weight * sum p^2 in the loss; every `er_batch` batches p <- p + er_lr * gradient of the effective rank.
 
     That is one plain step, past the optimizer and its state, up the mean over hidden layers of the features' effective
@@ -50,8 +50,8 @@ class L2ER(Intervention):
         require(COUNT, er_batch=er_batch)
         self.weight, self.er_lr, self.er_batch = weight, er_lr, er_batch
 
-    def penalty(self) -> Tensor:
-        return self.weight * half_squares(list(self.parameters.values()))
+    def terms(self) -> Sequence[Distance]:
+        return [HalfSquares(list(self.parameters.values()), None, self.weight)]
 
     def before_step(self, x: Tensor) -> None:
         self._examples.append(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class Parseval(Intervention):
     Chung et al. (2024), "Parseval regularization for continual reinforcement learning": scale 2, weight 1e-3 (1e-4),
     tanh nets of one width, which is the factor's; here it is each layer's own. What FIRE (2026) compares with by this
     name is scale 1, no width_factor, head and norms, weight 1e-3 to 1e-5.
-    Cost: the product of each matrix with itself, forwards and backwards: grows with width^3, whatever the batch.
+    Cost: two products of each matrix' size with its rows: grows with width^3, whatever the batch.
     """
 
     def __init__(
@@ -55,10 +57,31 @@ class Parseval(Intervention):
         return self.weight * torch.stack(terms).sum() if terms else None
 
     def _distance(self, weight: Tensor) -> Tensor:
+        return self._excess(weight).square().sum() * self._factor(weight)
+
+    def _excess(self, weight: Tensor) -> Tensor:
+        """W W^T - scale I."""
         gram = weight @ weight.T
-        identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        distance = (gram - self.scale * identity).square().sum()
-        return distance * (TUNED_WIDTH / len(gram)) ** 2 if self.width_factor else distance
+        return gram - self.scale * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+    def _factor(self, weight: Tensor) -> float:
+        return (TUNED_WIDTH / len(weight)) ** 2 if self.width_factor else 1.0
+
+    @torch.no_grad()
+    def add_penalty_gradient(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        for layer in self._layers:
+            weight = layer.weight.flatten(1)
+            add_product(gradients[layer.weight], self._excess(weight), weight, 4 * self.weight * self._factor(weight))
+        for g in self._scales:
+            gradients[g].addcmul_(g, g.square() - self.scale, value=4 * self.weight)
+
+
+def add_product(target: Tensor, left: Tensor, right: Tensor, factor: float = 1.0) -> None:
+    """target += factor * left @ right, in place; target: of a layer's weight, (out, ...) for a product (out, rest)."""
+    if target.is_contiguous():
+        target.view(len(target), -1).addmm_(left, right, alpha=factor)
+    else:
+        target.add_((left @ right).view_as(target), alpha=factor)
 
 
 def norm_scales(net: nn.Module) -> list[Tensor]:

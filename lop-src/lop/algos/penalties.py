@@ -1,7 +1,8 @@
 """Penalties on the distance of the weights from the origin or from their initial values.
 
-They are part of the loss, so that every optimizer sees their gradient and, where it uses one, their curvature. All
-trained parameters count, biases and normalisation included.
+They are part of the loss, so that every optimizer sees their gradient and, where it uses one, their curvature; a step
+that uses none adds the gradient alone, which is known in closed form. All trained parameters count, biases and
+normalisation included.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lop.algos.base import Host, Intervention, intervention
-from lop.algos.distance import absolutes, half_squares, huber
-from lop.algos.layout import per_member
+from lop.algos.base import Host, intervention
+from lop.algos.distance import Absolutes, Distance, DistancePenalty, HalfSquares, Huber
 from lop.algos.randomness import fresh_net
 from lop.utils.ranges import AMOUNT, POSITIVE, require
 from lop.utils.state import PARAMETERS, Generator, PerEntry, State
 
 
 @intervention("l2")
-class L2(Intervention):
+class L2(DistancePenalty):
     """Weight decay in the loss: 0.5 * weight * sum p^2."""
 
     stacks = True
@@ -31,12 +31,11 @@ class L2(Intervention):
         require(AMOUNT, weight=weight)
         self.weight = weight
 
-    def penalty(self) -> Tensor:
-        value = half_squares(list(self.parameters.values()), stacked=self.stacked)
-        return value * per_member(self.weight, value)
+    def terms(self) -> Sequence[Distance]:
+        return [HalfSquares(list(self.parameters.values()), None, self.weight)]
 
 
-class InitPenalty(Intervention):
+class InitPenalty(DistancePenalty):
     """Base of the penalties on the distance from the initial parameters p0.
 
     resample: p0 is drawn afresh from the initial distribution in every step.
@@ -56,12 +55,11 @@ class InitPenalty(Intervention):
         super().attach(host)
         self._generator = host.make_generator(type(self).__name__)
 
-    def penalty(self) -> Tensor:
-        value = self.distance(list(self.parameters.values()), list(self._initial.values()))
-        return value * per_member(self.weight, value)
+    def terms(self) -> Sequence[Distance]:
+        return self.distances(list(self.parameters.values()), list(self._initial.values()))
 
-    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        """A scalar, of a stack (S,), differentiable in the parameters."""
+    def distances(self, parameters: list[Tensor], initial: list[Tensor]) -> Sequence[Distance]:
+        """Of the parameters, given in the order of their initial values."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -83,8 +81,8 @@ class L2Init(InitPenalty):
 
     stacks = True
 
-    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return half_squares(parameters, initial, stacked=self.stacked)
+    def distances(self, parameters: list[Tensor], initial: list[Tensor]) -> Sequence[Distance]:
+        return [HalfSquares(parameters, initial, self.weight)]
 
 
 @intervention("l1_init")
@@ -93,8 +91,8 @@ class L1Init(InitPenalty):
 
     stacks = True
 
-    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return absolutes(parameters, initial, stacked=self.stacked)
+    def distances(self, parameters: list[Tensor], initial: list[Tensor]) -> Sequence[Distance]:
+        return [Absolutes(parameters, initial, self.weight)]
 
 
 @intervention("huber_init")
@@ -108,8 +106,8 @@ class HuberInit(InitPenalty):
         super().__init__(weight=weight, resample=resample)
         self.delta = delta
 
-    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return huber(parameters, initial, self.delta, stacked=self.stacked)
+    def distances(self, parameters: list[Tensor], initial: list[Tensor]) -> Sequence[Distance]:
+        return [Huber(parameters, initial, self.weight, delta=self.delta)]
 
 
 @intervention("hybrid_init")
@@ -124,10 +122,6 @@ class HybridInit(InitPenalty):
         super().__init__(weight=weight, resample=resample)
         self.l1_weight = l1_weight
 
-    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
-        return half_squares(parameters, initial, stacked=self.stacked)
-
-    def penalty(self) -> Tensor:
-        parameters, initial = list(self.parameters.values()), list(self._initial.values())
-        value = absolutes(parameters, initial, stacked=self.stacked)
-        return super().penalty() + value * per_member(self.l1_weight, value)
+    def distances(self, parameters: list[Tensor], initial: list[Tensor]) -> Sequence[Distance]:
+        squares = HalfSquares(parameters, initial, self.weight)
+        return [squares, Absolutes(parameters, initial, self.l1_weight)]

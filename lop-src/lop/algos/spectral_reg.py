@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.algos.parseval import norm_scales
+from lop.algos.parseval import add_product, norm_scales
 from lop.algos.sdp import spectral_modules
 from lop.utils.ranges import AMOUNT, COUNT, POSITIVE, require
 from lop.utils.state import State, Whole
@@ -78,6 +78,25 @@ class SpectralRegularisation(Intervention):
         """norm^k of squared norms."""
         return squares if self.exponent == 2 else squares.clamp_min(SMALLEST) ** (self.exponent / 2)
 
+    @torch.no_grad()
+    def add_penalty_gradient(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        turned = [weight.flatten(1) @ v for weight, v in zip(self._weights, self._vectors, strict=True)]
+        slopes = self._slopes(_squares(turned), self.target)
+        for weight, u, v, slope in zip(self._weights, turned, self._vectors, slopes, strict=True):
+            add_product(gradients[weight], (u * slope).unsqueeze(1), v.unsqueeze(0))
+        free = [*self._offsets, *self._scales]
+        if free:
+            distances = [*self._offsets, *(scale - 1 for scale in self._scales)]
+            for p, distance, slope in zip(free, distances, self._slopes(_squares(distances), 0.0), strict=True):
+                gradients[p].addcmul_(distance, slope)
+
+    def _slopes(self, squares: Tensor, target: float) -> Tensor:
+        """weight * d (norm^k - target)^2 / d norm, over the norm: what its vector is multiplied by in the gradient."""
+        powers = self._power(squares)
+        slopes = powers - target if self.exponent == 2 else (powers - target) * powers / squares.clamp_min(SMALLEST)
+        slopes = 2 * self.exponent * self.weight * slopes
+        return slopes if self.exponent == 2 else slopes.masked_fill(squares < SMALLEST, 0.0)
+
     def after_step(self, features: Sequence[Tensor]) -> None:
         self._iterate(self.power_iterations)
 
@@ -86,6 +105,10 @@ def _longest_row(matrix: Tensor) -> Tensor:
     """Of length 1; of a matrix of zeros the diagonal of the space."""
     row = matrix.index_select(0, matrix.square().sum(1).argmax(keepdim=True)).squeeze(0)
     return torch.where(row.square().sum() > SMALLEST, _unit(row), torch.full_like(row, len(row) ** -0.5))
+
+
+def _squares(vectors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([vector.square().sum() for vector in vectors])
 
 
 def _unit(vector: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lop.algos.base import intervention
-from lop.algos.distance import half_squares
+from lop.algos.distance import Distance, HalfSquares
 from lop.algos.penalties import InitPenalty
 from lop.utils.ranges import require_choice
 
@@ -31,11 +32,14 @@ class WassersteinInit(InitPenalty):
         super().__init__(weight=weight, resample=resample)
         self.reduction = reduction
 
-    def distance(self, parameters: list[Tensor], initial: list[Tensor]) -> Tensor:
+    def distances(self, parameters: list[Tensor], initial: list[Tensor]) -> Sequence[Distance]:
         anchors = [_by_rank(p.detach(), p0) for p, p0 in zip(parameters, initial, strict=True)]
         if self.reduction == "sum":
-            return half_squares(parameters, anchors)
-        return half_squares(parameters, anchors, [torch.full_like(p, 2 / p.numel()) for p in anchors])
+            return [HalfSquares(parameters, anchors, self.weight)]
+        return [
+            HalfSquares([p], [anchor], self.weight * 2 / p.numel())
+            for p, anchor in zip(parameters, anchors, strict=True)
+        ]
 
 
 def _by_rank(p: Tensor, values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lop.optimizers.base import Closure, ClosureOptimizer
 from lop.optimizers.evaluation import Pass
+from lop.optimizers.objective import Objective
 
 
 class UpdatedApart:
@@ -35,9 +36,13 @@ class UpdatedApart:
     @torch.no_grad()
     def step(self, closure: Closure) -> Tensor:
         """One update of every member. closure() -> their losses (S,). Returns these, detached."""
+        objective = closure if isinstance(closure, Objective) else None
         with torch.enable_grad():
-            losses = closure()
+            losses = objective.part() if objective else closure()
+        grads: Sequence[Tensor | None]
         grads = torch.autograd.grad(losses, self._params, torch.ones_like(losses), allow_unused=True)
+        if objective:
+            grads = objective.completed(self._params, grads)
         for i, (member, own) in enumerate(zip(self.members, self._own, strict=True)):
             reached = [(p, g[i]) for p, g in zip(own, grads, strict=True) if g is not None]
             member.finish_step(Pass(losses[i].detach(), [p for p, _ in reached], [g for _, g in reached]))

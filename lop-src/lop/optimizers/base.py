@@ -20,6 +20,7 @@ from lop.nets.statistics import frozen_statistics
 from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.members import MEMBER, Members
 from lop.optimizers.multi_tensor import Generators, Number, clip_by_global_norm, scratch_like
+from lop.optimizers.objective import Objective
 from lop.optimizers.options import check_group, check_values
 from lop.optimizers.resetting import ResettableOptimizer
 from lop.utils.errors import UserError
@@ -54,9 +55,9 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
     seed: of the generator that draws the probes; it lives on the parameters' device and in the state_dict.
 
     The first call of the closure in a step is at the unperturbed parameters, and its loss is what `step` returns
-    (detached, on the device). Parameters with `requires_grad=False` and parameters the loss did not reach are left
-    alone. State has the dtype of its parameter. Raises UserError for bad options and for closures that break the
-    protocol.
+    (detached, on the device; of an `Objective` it may be without the terms whose gradient is known). Parameters with
+    `requires_grad=False` and parameters the loss did not reach are left alone. State has the dtype of its parameter.
+    Raises UserError for bad options and for closures that break the protocol.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -210,15 +211,21 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
         return loss
 
     def _differentiate(self, closure: Closure, *, create_graph: bool = False, retain_graph: bool = False) -> Pass:
-        """Forward pass and gradient. With `create_graph` the gradients can be differentiated again."""
+        """Forward pass and gradient. With `create_graph` the gradients can be differentiated again.
+
+        Else of an `Objective` only the part is differentiated, and its loss is that part's.
+        """
         params = self._trainable()
-        loss = self._forward(closure, params)
+        objective = closure if isinstance(closure, Objective) and not create_graph else None
+        loss = self._forward(objective.part if objective else closure, params)
         grads = self._gradients(loss, params, create_graph=create_graph, retain_graph=create_graph or retain_graph)
+        if objective:
+            grads = objective.completed(params, grads)
         reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
         return Pass(loss.detach(), [p for p, _ in reached], [g for _, g in reached])
 
     @staticmethod
-    def _gradients(loss: Tensor, inputs: Sequence, **options: bool) -> tuple[Tensor | None, ...]:
+    def _gradients(loss: Tensor, inputs: Sequence, **options: bool) -> Sequence[Tensor | None]:
         ones = torch.ones_like(loss) if loss.dim() else None  # of a stack: each member's gradient is of its own loss
         return torch.autograd.grad(loss, inputs, ones, allow_unused=True, **options)
 

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from lop.optimizers.base import Closure, parameters_of
 from lop.optimizers.entry_age import AGE_STATE, EntryRule
 from lop.optimizers.evaluation import Pass
+from lop.optimizers.objective import Objective
 from lop.optimizers.options import check_values
 from lop.optimizers.saving import own_attributes
 from lop.optimizers.torch_state import TORCH_STATE, TorchState
@@ -134,12 +135,13 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
     def _line_search(self, closure: Closure) -> Tensor:
         """L-BFGS evaluates several points in a step, by itself; the first one is where the parameters are."""
         losses: list[Tensor] = []
+        whole = closure.whole if isinstance(closure, Objective) else closure  # it wants the loss's value
         with ExitStack() as gradients:
 
             def evaluated() -> Tensor:
                 gradients.close()  # those of the point before
                 with torch.no_grad(), self._frozen_statistics() if losses else nullcontext():
-                    found = self._evaluate(closure)
+                    found = self._evaluate(whole)
                     clipped = self._clipped(found.params, found.grads)
                 gradients.enter_context(self._gradients_set(found.params, clipped))
                 losses.append(found.loss)

@@ -19,6 +19,7 @@ from lop.nets import FeatureRecorder, HiddenLayer, Net
 from lop.nets.gradients import GradientRecorder
 from lop.nets.init import initialise_
 from lop.optimizers import ClosureOptimizer
+from lop.optimizers.objective import make_objective
 from lop.utils.errors import UserError
 from lop.utils.seeding import make_generator
 
@@ -65,7 +66,9 @@ class Learner:
         self._has_learned = False  # in this process
         self.mask: Tensor | None = None
         self._unused: Tensor | None = None  # outputs that the last task started did not use; None: there was none
-        self.penalties = self._overriding("penalty")
+        penalties = self._overriding("penalty")
+        self.known_penalties = [i for i in penalties if i.knows_gradient()]
+        self.differentiated_penalties = [i for i in penalties if not i.knows_gradient()]
         self._before_step = self._overriding("before_step")
         self._after_step = self._overriding("after_step", "on_gradients")
         self.needs_features = any(i.needs_features for i in self.interventions)
@@ -105,7 +108,7 @@ class Learner:
         is_start = not self._has_learned and self.starts()
         first: list[StepResult] = []
 
-        def closure() -> Tensor:
+        def part() -> Tensor:
             if first:
                 logits = self._forward(x)
                 loss = self._loss_function(logits, y)
@@ -113,7 +116,7 @@ class Learner:
                 logits = self._forward_recorded(x)
                 loss = self._loss_function(logits, y)
                 first.append(StepResult(loss.detach(), logits.detach()))
-            for intervention in self.penalties:
+            for intervention in self.differentiated_penalties:
                 penalty = intervention.penalty()
                 if penalty is not None:
                     loss = loss + penalty
@@ -122,7 +125,7 @@ class Learner:
         self.before_step(x)
         watched = self.needs_gradients
         with self._gradients if watched else nullcontext():
-            self.optimizer.step(closure)
+            self.optimizer.step(make_objective(part, self.known_penalties, watched=watched))
         self.after_step(
             self._recorder.features if self._recorder else [], self._gradients.gradients if watched else None
         )

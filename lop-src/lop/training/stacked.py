@@ -14,6 +14,7 @@ from lop.data.stream import Batch, Task
 from lop.nets.gradients import GradientRecorder
 from lop.nets.stack import Stack, shape_of
 from lop.optimizers.apart import UpdatedApart
+from lop.optimizers.objective import make_objective
 from lop.optimizers.stacking import OptimizerStack, numbers, structure
 from lop.training.learner import Learner, StepResult
 from lop.training.looped import Population
@@ -181,21 +182,21 @@ class Block:
         x, y = torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
         first: list[tuple[Tensor, Tensor]] = []
 
-        def closure() -> Tensor:
+        def part() -> Tensor:
             self.stack.recording = self._needs_features and not first
             logits = self._masked(self.stack(x))
             losses = self._losses(logits, y)
             if not first:
                 first.append((losses.detach(), logits.detach()))
             self.stack.follow()
-            penalties = self.interventions.penalties()
+            penalties = self.interventions.differentiated()
             return losses if penalties is None else losses + penalties
 
         for learner, (own, _) in zip(self.learners, batches, strict=True):
             learner.before_step(own)
         watching = [learner.needs_gradients for learner in self.learners]
         with self._gradients if any(watching) else nullcontext():
-            self.optimizers.step(closure)
+            self.optimizers.step(make_objective(part, self.interventions.known, watched=any(watching)))
         self.stack.follow()
         seen = [self._gradients_of(i) if watched else None for i, watched in enumerate(watching)]
         self.interventions.after_step(self.stack.features if self._needs_features else [], seen)
