@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from generated_data import IDX_NAMES, idx_bytes, write_cifar, write_class_files, write_idx
 
 from lop.data import DATASETS, locate
+from lop.data.digits import _shipped
 from lop.data.sources import load_images
 from lop.utils.errors import MissingDataError, UserError
 
@@ -47,6 +49,17 @@ def test_digits_are_scikit_learns_and_reversible():
         (*row, label) for row, label in zip(digits.data.tolist(), digits.target.tolist(), strict=True)
     )
     assert torch.equal(load_images("digits").splits["test"][0], test)
+
+
+@pytest.mark.parametrize("by", ["the file", "the package"])
+def test_digits_are_the_same_from_the_file_and_from_the_package(by, monkeypatch):
+    expected = load_images("digits").splits["train"]
+    _shipped.cache_clear()
+    if by == "the file":
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # an import of it raises
+    else:
+        monkeypatch.setattr("lop.data.digits.find_spec", lambda name: None)
+    assert all(torch.equal(a, b) for a, b in zip(load_images("digits").splits["train"], expected, strict=True))
 
 
 @pytest.mark.parametrize("folder", ["data", "data/mnist", "kaggle/some-mount", "kaggle/datasets/owner/name/deep/raw"])

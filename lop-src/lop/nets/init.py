@@ -61,12 +61,22 @@ def _fans(weight: Tensor) -> tuple[int, int]:
 
 def linear(in_features: int, out_features: int, init: Init, bias: bool = True) -> nn.Linear:
     """An nn.Linear that remembers its Init; its values are undefined until `initialise_` is called."""
-    return remember(nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias), init)
+    return remember(_undefined(nn.Linear(in_features, out_features, bias=bias, device="meta")), init)
 
 
 def conv2d(in_channels: int, out_channels: int, kernel_size: int, init: Init, **options) -> nn.Conv2d:
     """An nn.Conv2d that remembers its Init; its values are undefined until `initialise_` is called."""
-    return remember(nn.utils.skip_init(nn.Conv2d, in_channels, out_channels, kernel_size, **options), init)
+    return remember(_undefined(nn.Conv2d(in_channels, out_channels, kernel_size, device="meta", **options)), init)
+
+
+def _undefined(layer: Any) -> Any:
+    """The layer, built on the meta device, with memory for its parameters: nothing was drawn.
+
+    As `nn.utils.skip_init` does it, but for its half a second at the first layer: torch's symbolic shapes are imported.
+    """
+    for name, p in list(layer.named_parameters(recurse=False)):
+        setattr(layer, name, nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device="cpu")))
+    return layer
 
 
 def remember(module: Any, init: Init) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lop.optimizers.base import Closure, parameters_of
+from lop.optimizers.eager import eager_step
 from lop.optimizers.entry_age import AGE_STATE, EntryRule
 from lop.optimizers.evaluation import Pass
 from lop.optimizers.objective import Objective
@@ -94,7 +95,10 @@ class AdaptedOptimizer(WrappingOptimizer[Pass]):
         if isinstance(self.base, torch.optim.Adagrad):
             self._complete_adagrad()
         try:
-            self.base.step()
+            if self._of_torch and not self.defaults.get("differentiable"):
+                eager_step(self.base)
+            else:
+                self.base.step()
         except Exception as error:
             if self._of_torch or self.steps:
                 raise

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy.stats import rankdata
 
 from lop.runs.statistics import early_late, window_of
 from lop.utils.errors import UserError
@@ -187,6 +186,8 @@ def spearman_interval(
 
 def _spearman(pairs: np.ndarray) -> np.ndarray:
     """Rank correlation of (samples, n, 2), per sample; NaN where one side is constant."""
+    from scipy.stats import rankdata  # a second to import, and no other figure needs it
+
     ranks = rankdata(pairs, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     x, y = ranks[..., 0], ranks[..., 1]
