@@ -5,8 +5,6 @@ tell it to keep out of them.
 """
 
 import inspect
-from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch.optim import Optimizer
@@ -28,13 +26,8 @@ def _spare_the_compiler() -> None:
 _spare_the_compiler()
 
 
-@cache
-def _written(kind: type[Optimizer]) -> Callable[[Optimizer], object]:
-    return inspect.unwrap(kind.step)
-
-
 def eager_step(optimizer: Optimizer) -> None:
     """`optimizer.step()` of a class of `torch.optim` whose step is not differentiated, without its hooks and profiling:
     those of the optimizer around it are called."""
     with torch.no_grad():
-        _written(type(optimizer))(optimizer)
+        inspect.unwrap(type(optimizer).step)(optimizer)

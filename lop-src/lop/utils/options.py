@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -46,9 +47,12 @@ def default_options(part: Callable | Mapping[str, inspect.Parameter]) -> dict[st
     return {n: p.default for n, p in _parameters(part).items() if p.default is not p.empty}
 
 
-def _parameters(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
-    if not callable(part):
-        return dict(part)
+def _parameters(part: Callable | Mapping[str, inspect.Parameter]) -> Mapping[str, inspect.Parameter]:
+    return _parameters_of(part) if callable(part) else part
+
+
+@lru_cache(maxsize=1000)
+def _parameters_of(part: Callable) -> dict[str, inspect.Parameter]:
     hints = get_type_hints(part.__init__ if inspect.isclass(part) else part)
     parameters = [p for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY]
     # an option that is handed on to a base class has its type there
@@ -56,11 +60,20 @@ def _parameters(part: Callable | Mapping[str, inspect.Parameter]) -> dict[str, i
 
 
 def _options_model(part: Callable | Mapping[str, inspect.Parameter]) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for name, parameter in _parameters(part).items():
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (_guarded(parameter.annotation), default)
-    return create_model("Options", __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **fields)
+    fields = tuple((name, p.annotation, p.default is p.empty) for name, p in _parameters(part).items())
+    try:
+        return _known_model(fields)
+    except TypeError:  # an annotation that cannot be hashed
+        return _model(fields)
+
+
+def _model(fields: tuple[tuple[str, Any, bool], ...]) -> type[BaseModel]:
+    """fields: name, annotation, and whether it must be given; what it is otherwise is nobody's question here."""
+    types: dict[str, Any] = {name: (_guarded(hint), ... if needed else None) for name, hint, needed in fields}
+    return create_model("Options", __config__=ConfigDict(**STRICT_KEYS, arbitrary_types_allowed=True), **types)
+
+
+_known_model = lru_cache(maxsize=1000)(_model)  # a study checks the same options thousands of times
 
 
 def _is_tensor(hint: Any) -> bool:
