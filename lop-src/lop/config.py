@@ -33,6 +33,12 @@ def _known_device(value: str) -> str:
     return value
 
 
+def _run_name(value: str) -> str:
+    if not re.fullmatch(r"[\w.+=-]+", value):
+        raise ValueError("expected letters, digits and _ . + = - alone")
+    return value
+
+
 def _population(value: Any) -> Any:
     if value == "auto":
         return value
@@ -70,7 +76,7 @@ class Run(BaseModel):
     results_dir: str = "results"
     data_dir: str | None = None
     plugins: list[str] = []  # files (mine.py) or modules that register what this config names
-    name: Annotated[str, Field(pattern=r"^[\w.+=-]+$")] | None = None
+    name: Annotated[str, AfterValidator(_run_name)] | None = None
     time_limit_hours: Amount | None = None
     resume: Literal["auto", "never", "require"] = "auto"
     checkpoint_every: Count | None = None  # steps; None: at task ends and every checkpoint_minutes

@@ -170,6 +170,9 @@ def plan(
     run too where the study has it. more: num_tasks and dataset of the benchmark, and any key of the config's `run`;
     None means: as in the config. Raises UserError for anything that cannot run.
     """
+    for name, text in (("optimizer", optimizer), ("settings", settings)):
+        if text is not None and not isinstance(text, str):
+            raise UserError(f"expected a name, got {shown(text)}", option=name, joint=": ")
     if config is None:
         optimizer, benchmark = optimizer or "sassha", benchmark or "permuted_digits"
     if not isinstance(baseline, bool):

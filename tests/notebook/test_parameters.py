@@ -48,6 +48,8 @@ def test_papermill_stops_at_once(tmp_path):
         ({"benchmark": [1]}, "benchmark.name: "),
         ({"config": 7}, "config 7: not a path"),
         ({"time_limit_hours": -1}, "run.time_limit_hours: "),
+        ({"optimizer": ["adam"]}, "optimizer: expected a name, got ['adam']"),
+        ({"settings": 1}, "settings: expected a name, got 1"),
     ],
 )
 def test_values_that_are_none(given, words):

@@ -95,6 +95,8 @@ def test_elsewhere_it_is_one_line(monkeypatch, finished, tmp_path):
         configs_of(keep="drive", seed=0)
     with pytest.raises(UserError, match=r"\(keep\) 'drvie': did you mean 'drive'"):
         configs_of(keep="drvie", seed=0)
+    with pytest.raises(UserError, match=r"\(keep\) \['drive'\]: "):
+        configs_of(keep=["drive"], seed=0)
     assert not list(tmp_path.glob("*.zip"))
 
 

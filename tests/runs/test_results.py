@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lop.config import validate
-from lop.runs import RunFolder, Table, checkpoint, load
+from lop.runs import RunFolder, Table, checkpoint, load, read_config, run_folder_of
 from lop.utils.errors import UserError
 
 
@@ -62,6 +62,16 @@ def test_a_named_folder_refuses_another_experiment(tmp_path):
         pass
     with pytest.raises(UserError, match="another experiment"), RunFolder(make_config(tmp_path, name="mine", seed=4)):
         pass
+
+
+def test_a_folder_under_another_runs_name_is_not_reported_as_that_run(tmp_path):
+    with RunFolder(make_config(tmp_path)) as folder:
+        folder.set_status("finished")
+    other = make_config(tmp_path, seed=4)
+    folder.path.rename(run_folder_of(other))
+    with pytest.raises(UserError, match=r"another experiment \(run\.seed differs\)"), RunFolder(other):
+        pass
+    assert read_config(run_folder_of(other)).run.seed == 0
 
 
 def test_load_gathers_runs(tmp_path):

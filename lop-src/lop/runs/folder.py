@@ -91,9 +91,12 @@ class RunFolder:
                 f"{self.path}: written by another version (schema {found}, this one writes {SCHEMA}); "
                 "go on with that version, or set run.resume=never to start again"
             )
-        old = read_config(self.path)
-        if self.config.run.name and old.experiment() != self.config.experiment():
-            raise UserError(f"{self.path}: holds another experiment; choose another run.name or set run.resume=never")
+        old, now = read_config(self.path).experiment(), self.config.experiment()
+        if old != now:  # also under a name that is made of the settings: folders are copied and renamed
+            raise UserError(
+                f"{self.path}: holds another experiment ({first_difference(old, now)} differs); "
+                "choose another run.name, or set run.resume=never to start again"
+            )
 
     def has_ended(self) -> bool:
         """Whether the run is over: then it is reported, whatever is left of it, and not trained again."""

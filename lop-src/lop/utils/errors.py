@@ -73,5 +73,5 @@ def lookup(table: dict, name: str, kind: str):
     """The entry of a registry. Raises UserError with the near matches for a name that is not in it."""
     try:
         return table[name]
-    except KeyError:
+    except (KeyError, TypeError):  # a list where a name belongs
         raise UserError(f"unknown {kind} {shown(name)}: {near_matches(name, table)}") from None
