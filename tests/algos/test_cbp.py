@@ -173,14 +173,17 @@ def test_the_least_useful_mature_units_are_replaced_and_only_they(build):
     assert cbp.replaced > 20
 
 
-def test_a_replaced_unit_starts_anew(build):
+@pytest.mark.parametrize(
+    ("init", "bound"), [("kaiming_uniform", math.sqrt(6 / 12)), ("torch_default", 1 / math.sqrt(12))]
+)
+def test_a_replaced_unit_starts_anew(build, init, bound):
+    """With bias 0, also where the net's initial distribution has others. bound: of weights with fan-in 12."""
     cbp = CBP(replacement_rate=0.125, maturity_threshold=3)
-    learner, task = build(cbp, optimizer="adam", lr=0.01)
+    learner, task = build(cbp, optimizer="adam", lr=0.01, net_options={"init": init})
     incoming, reader = learner.hidden_layers[0].incoming, learner.hidden_layers[1].incoming
     for x, y in task.batches()[:4]:
         learner.learn(x, y)
     (unit,) = (births(cbp)[0] == 4).nonzero().flatten().tolist()
-    bound = math.sqrt(6 / 12)  # Kaiming-uniform, gain sqrt(2), fan-in 12
     row = incoming.weight[unit]
     assert row.abs().max() <= bound
     assert row.abs().max() > 0.5 * bound

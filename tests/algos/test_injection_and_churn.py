@@ -156,6 +156,19 @@ def test_the_coefficient_follows_the_policy_loss(monkeypatch):
     assert chain.coefficient == 1.0
 
 
+def test_an_update_counts_when_the_run_stops_right_after_it():
+    """Its end is then in another process, which has seen no loss."""
+    learner, chain = policy(target=0.5)
+    for update in range(3):
+        learner.learn(*rollout(update))
+        state = copy.deepcopy(learner.state_dict())
+        learner.end_epoch(None, update)
+    resumed, again = policy(target=0.5)
+    resumed.load_state_dict(state)
+    resumed.end_epoch(None, 2)
+    assert float(again.coefficient) == float(chain.coefficient) != 1.0
+
+
 def test_a_target_needs_a_policy(build):
     with pytest.raises(UserError, match="target is for PPO"):
         build(INTERVENTIONS["c_chain"](target=1.0))

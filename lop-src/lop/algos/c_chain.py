@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -40,13 +41,15 @@ class CChain(Intervention):
         "_batch": Whole([]),
         "_before": Whole([]),
         "_generator": Generator(),
+        "_last": Whole([]),
         "_history": Whole([]),
     }
     _current: dict[str, Tensor]
     _earlier: dict[str, Tensor]  # weights before the last update
     _batch: list[Tensor]
     _before: list[Tensor]  # the batch of the step before
-    _history: list[Tensor]  # (2,) of each update: abs(policy loss), churn
+    _last: list[Tensor]  # (2,) of this update's last step, if it has made one: abs(policy loss), churn
+    _history: list[Tensor]  # of the updates before
 
     def __init__(self, *, weight: float = 1.0, target: float | None = None, first: int = 10, window: int = 50):
         require(AMOUNT, weight=weight)
@@ -63,10 +66,11 @@ class CChain(Intervention):
         self._churn: Tensor | None = None
 
     def start_task(self, task) -> None:
-        self._history = []
+        self._last, self._history = [], []
 
     @torch.no_grad()
     def before_step(self, x: Tensor) -> None:
+        self._churn = None
         self._earlier = self._current
         self._current = {name: p.detach().clone() for name, p in self.host.net.named_parameters()}
         rollout = self.host.rollout()
@@ -106,9 +110,11 @@ class CChain(Intervention):
         """What changes then is no churn."""
         self._earlier, self._current = {}, {}
 
+    def after_step(self, features: Sequence[Tensor]) -> None:
+        loss = self.host.policy_loss()
+        if self.target is not None and loss is not None and self._churn is not None:
+            self._last = [torch.stack((loss.abs(), self._churn))]
+
     def end_epoch(self, task, epoch: int) -> None:
         """In PPO after each update."""
-        loss = self.host.policy_loss()
-        if self.target is None or loss is None or self._churn is None:
-            return
-        self._history = [*self._history, torch.stack((loss.abs(), self._churn))][-self.window :]
+        self._history, self._last = [*self._history, *self._last][-self.window :], []

@@ -17,9 +17,9 @@ from lop.utils.state import State, Value, Whole
 class EarlyStopping(Intervention):
     """After each epoch the validation split is evaluated; the best weights within the task are loaded at its end.
 
-    That is before the task's last diagnostics, which are so of these weights. metric: "accuracy" or "loss"; the first
-    of equal scores counts. What was scored is kept: with `ema` the averaged parameters. Parameters and buffers are
-    kept; the optimizer's state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
+    That is before the task's last diagnostics: they are of these weights. metric: "accuracy" or "loss"; the first of
+    equal scores counts. What was scored is kept: with `ema` the averaged parameters. Parameters and buffers are kept;
+    the optimizer's state is left as it is. Dohare et al. (2024), incremental CIFAR-100.
     """
 
     state: ClassVar[State] = {"_score": Value(None), "_best": Whole({})}

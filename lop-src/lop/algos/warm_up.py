@@ -57,9 +57,6 @@ class WarmUp(Intervention):
             self._scale()
 
     def end_task(self, task) -> None:
-        self._finish()
-
-    def _finish(self) -> None:
         self._done = self._last
         self._scale()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lop.data.image_task import ImageTask
+from lop.data.options import require_batch
 from lop.data.pixels import normaliser
 from lop.data.sources import load_images
 from lop.data.stream import Batch, TaskStream
@@ -79,13 +80,17 @@ class ImageStream(TaskStream):
         prepare: Callable[[Tensor], Tensor] | None = None,
         earlier: Earlier | None = None,
     ) -> ImageTask:
-        """steps_per_epoch: None for as many as the training split has full batches. prepare: None for `mean`, `std`."""
-        steps = len(splits["train"][1]) // self.batch_size if steps_per_epoch is None else steps_per_epoch
+        """steps_per_epoch: None for as many as the training split has full batches. prepare: None for `mean`, `std`.
+
+        Raises UserError where there is no full batch, for a stream that has not looked before.
+        """
+        examples = len(splits["train"][1])
+        require_batch(self.batch_size, examples, option="benchmark.batch_size")
         return ImageTask(
             index=k,
             active=None,
             epochs=epochs,
-            steps_per_epoch=steps,
+            steps_per_epoch=examples // self.batch_size if steps_per_epoch is None else steps_per_epoch,
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, "order"),
             splits=dict(splits),

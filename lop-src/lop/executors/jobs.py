@@ -68,7 +68,7 @@ class Executor(Protocol):
 
     work: an importable function, which raises nothing. Exactly one outcome for every run of every job. What a job
     leaves behind is in place when its outcomes come. A job whose process or machine is lost is begun again, from its
-    run folders, so many times; then its runs have failed.
+    run folders, a few times; then its runs have failed.
     """
 
     def run(self, jobs: Sequence[Job], work: Work) -> Iterator[Outcome]: ...

@@ -27,7 +27,7 @@ class LocalProcesses:
     """So many jobs at once, each in a process, one process after the other on the same GPU where there are several.
 
     parallel: default: a job per core, or on GPUs `per_gpu` jobs on each. A process has its share of the cores and of
-    the free memory. One that is killed takes no other along; its job goes on in a new one, so many times as `retries`
+    the free memory. One that is killed takes no other along; its job goes on in a new one, as often as `retries`
     says. They end, and the notebooks' kernels with them, when this process does, however it ends, and when the caller
     stops.
     """

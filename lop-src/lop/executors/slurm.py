@@ -12,7 +12,7 @@ from lop.executors.jobs import Job, Outcome, Work, lost
 from lop.executors.registry import executor
 from lop.runs import results_folder
 from lop.utils.errors import UserError
-from lop.utils.ranges import AMOUNT, COUNT, COUNT_OR_ZERO, POSITIVE, require
+from lop.utils.ranges import COUNT, COUNT_OR_ZERO, POSITIVE, require
 
 LOST = "its Slurm job ended without an answer"
 INTERRUPTED = "interrupted"
@@ -50,7 +50,6 @@ class SlurmQueue:
         require(POSITIVE, minutes=minutes, memory_gb=memory_gb)
         require(COUNT, cpus=cpus, at_once=at_once)
         require(COUNT_OR_ZERO, gpus=gpus, retries=retries)
-        require(AMOUNT, minutes=minutes)
         self.minutes, self.cpus, self.gpus, self.memory_gb = minutes, cpus, gpus, memory_gb
         self.at_once, self.retries, self.cluster = at_once, retries, cluster
         self.more = {"slurm_partition": partition, "slurm_account": account, **(more or {})}

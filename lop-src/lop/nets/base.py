@@ -135,5 +135,4 @@ class FeatureRecorder:
 def require_images(input_shape: Sequence[int]) -> None:
     """Raises UserError for inputs that a convolution cannot read."""
     if len(input_shape) != 3:
-        got = f"got inputs {tuple(input_shape)}"
-        raise UserError(f"a convolutional net needs images (C, H, W), {got}", option="name", joint=": ")
+        raise UserError(f"this net needs images (C, H, W), got inputs {tuple(input_shape)}", option="name", joint=": ")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lop.nets.activations import expansion, make_activation
-from lop.nets.base import HiddenLayer, Net, net
+from lop.nets.base import HiddenLayer, Net, net, require_images
 from lop.nets.init import Init, conv2d, linear
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require
@@ -87,8 +87,7 @@ class ViT(Net):
         init: str = "xavier_uniform",
     ):
         super().__init__()
-        if len(input_shape) != 3:
-            raise UserError(f"needs images (C, H, W), got inputs {tuple(input_shape)}", option="name", joint=": ")
+        require_images(input_shape)
         require(COUNT, patch=patch, width=width, heads=heads, blocks=blocks, hidden=hidden)
         channels, height, breadth = input_shape
         if height % patch or breadth % patch:

@@ -87,8 +87,8 @@ def show_by_task(
         return Folded("Performance task by task, mean over seeds", table=by_task(tables, columns))
 
     show(table, results, heading=heading, text=text)
-    for title, text in summaries(results):
-        display(Folded(title, text))
+    for title, printed in summaries(results):
+        display(Folded(title, printed))
 
 
 def show_verdict(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lop.algos import INTERVENTIONS
+from lop.config import parse_value
 from lop.data import DATASETS
 from lop.notebook.choice import DEFAULTS, Choice, parsed
 from lop.optimizers import list_optimizers
@@ -103,8 +104,6 @@ def _name(algo: Any) -> str:
 def listed(algos: Any) -> list[Any]:
     """Interventions as a list of names and sections, whichever way they were given."""
     if isinstance(algos, str) and algos.lstrip()[:1] in ("[", "{"):
-        from lop.config import parse_value
-
         algos = parse_value(algos, "algos")
     return [part.strip() for part in algos.split(",") if part.strip()] if isinstance(algos, str) else list(algos)
 

@@ -11,6 +11,7 @@ from lop.runs.statistics import window_of
 from lop.study.driver import CaseResult, StudyResult
 from lop.study.file import seeds_text
 from lop.viz.measures import Measure, measure_of
+from lop.viz.verdict import counted
 
 ALPHA = 0.05
 
@@ -27,9 +28,9 @@ def answer(result: StudyResult, comparison: pd.DataFrame, differences: pd.DataFr
 
 def _how(result: StudyResult) -> str:
     study = result.study
-    methods, benchmarks = _count(len(study.methods), "method"), _count(len(study.benchmarks), "benchmark")
-    tuning = f"{_count(len(study.tuning_seeds), 'tuning seed')} ({seeds_text(study.tuning_seeds)})"
-    judging = f"{_count(len(study.evaluation_seeds), 'other seed')} ({seeds_text(study.evaluation_seeds)})"
+    methods, benchmarks = counted(len(study.methods), "method"), counted(len(study.benchmarks), "benchmark")
+    tuning = f"{counted(len(study.tuning_seeds), 'tuning seed')} ({seeds_text(study.tuning_seeds)})"
+    judging = f"{counted(len(study.evaluation_seeds), 'other seed')} ({seeds_text(study.evaluation_seeds)})"
     return (
         f"{methods} on {benchmarks}. At most {study.budget} settings each were tried on {tuning}, the best judged on "
         f"{judging}. In brackets: 95% bootstrap intervals over seeds. Differences are paired by seed and taken from "
@@ -56,7 +57,7 @@ def _of_benchmark(rows: pd.DataFrame, differences: pd.DataFrame, reference: str)
         first += f"; {verdict}"
     worse = _apart(differences, "mean", measure, better=False)
     better = _apart(differences, "mean", measure, better=True)
-    lines = [first + f" ({_count(seeds, 'seed')})."]
+    lines = [first + f" ({counted(seeds, 'seed')})."]
     if len(differences):
         lines.append(
             f"Told apart from {reference} in the mean (Holm-corrected p < {ALPHA:g}): "
@@ -171,16 +172,12 @@ def limits(result: StudyResult, comparison: pd.DataFrame) -> list[str]:
 def _of_case(case: CaseResult, extend: int) -> list[str]:
     if case.chosen is None:
         return [f"{case.case.name}: no setting was trained on all tuning seeds, so it is not compared"]
-    grown = f"{_count(case.extensions, 'extension')} of the grid (at most {extend})"
+    grown = f"{counted(case.extensions, 'extension')} of the grid (at most {extend})"
     return [
         f"{case.case.name}: the best {path}, {case.chosen.setting[path]}, is the "
         f"{'smallest' if edge == 'low' else 'largest'} tried, after {grown}; there may be better ones beyond"
         for path, edge in case.edges.items()
     ]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ def shares(costs: Mapping[str, float], reference: str) -> dict[str, float]:
 def comparison_table(result: StudyResult, costs: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """A row per method and benchmark: every score with its 95% bootstrap interval over seeds, and what it costs.
 
-    costs: by benchmark and method, as multiples of the reference's, see `lop.study.time`.
+    costs: by benchmark and method, as multiples of the reference's, see `lop.study.costs`.
     """
     rows = []
     for case in result.cases:

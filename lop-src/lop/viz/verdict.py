@@ -73,7 +73,7 @@ def verdict(tasks: pd.DataFrame, baseline: str, *, alike: bool = True) -> str:
     shared = common_tasks(table)["task"].nunique()
     seeds = sorted({finding.seeds for finding in found})
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    head = f"{_count(shared, 'task')}, {count} {'seed' if seeds == [1] else 'seeds'}."
+    head = f"{counted(shared, 'task')}, {count} {'seed' if seeds == [1] else 'seeds'}."
     parts = [head, _levels(found, measure), _changes(found, measure, window_of(shared), alike and shared > 1)]
     if diverged := [f"{f.label} with {f.diverged} of {f.seeds}" for f in found if f.diverged]:
         parts.append(f"Diverged: {', '.join(diverged)} seeds.")
@@ -140,7 +140,8 @@ def _joined(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 task`, `3 tasks`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
