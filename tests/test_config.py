@@ -120,7 +120,7 @@ def test_an_optimizer_by_name_has_what_the_search_found(tmp_path, monkeypatch):
     assert shipped_optimizer("permuted_digits", "adam") == {"name": "adam", "lr": 0.5}
     assert shipped_optimizer("permuted_digits", "radam") == {"name": "radam"}
     assert known.below_sgd("nadam", [0.59, 0.6, 0.61, 0.64]) is None
-    assert "0.590 is far below plain SGD's 0.800" in known.below_sgd("nadam", [0.58, 0.59, 0.59, 0.6])
+    assert "59.0% is far below plain SGD's 80.0%" in known.below_sgd("nadam", [0.58, 0.59, 0.59, 0.6])
     assert known.below_sgd("nadam", [0.1] * 3) is None  # fewer tasks than the search had
     assert known.below_sgd("sgd", [0.1] * 4) is None
     assert known.below_sgd("nadam", [float("nan")] * 4) is None

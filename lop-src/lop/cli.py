@@ -239,5 +239,5 @@ def mean_accuracy(results: list[RunResult]) -> str:
     measured = [value for value in measured if math.isfinite(value)]
     if not measured:
         return ""
-    spread = f" +- {statistics.stdev(measured):.4f}" if len(measured) > 1 else ""
-    return f", mean online accuracy {statistics.fmean(measured):.4f}{spread}"
+    spread = f" +- {statistics.stdev(measured):.2%}" if len(measured) > 1 else ""
+    return f", mean online accuracy {statistics.fmean(measured):.2%}{spread}"

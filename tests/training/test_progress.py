@@ -40,7 +40,7 @@ def test_a_log_gets_a_line_now_and_then(clock, monkeypatch):
     progress.update(1, 4, 500, 1000, [("accuracy", 0.75)])
     (line,) = log.getvalue().splitlines()
     assert "400/1000" in line
-    assert "task 2/4, accuracy 0.500" in line
+    assert "task 2/4, accuracy 50.0%" in line
     assert "20.00step/s" in line  # 300 steps in 15 s: those before a resume are not of this process
     clock.now += TEXT_SECONDS
     progress.update(4, 4, 1000, 1000, [("accuracy", 0.75)])
@@ -113,6 +113,6 @@ def test_several_runs_are_their_number_mean_and_spread(clock, monkeypatch):
         clock.now += TEXT_SECONDS
         progress.update(0, 1, 1, 2, [("accuracy", value) for value in values])
     several, lost, none = log.getvalue().splitlines()
-    assert "2 runs, accuracy 0.300 +- 0.141" in several
-    assert "2 runs, accuracy 0.500, 1 without" in lost
+    assert "2 runs, accuracy 30.0% +- 14.1%" in several
+    assert "2 runs, accuracy 50.0%, 1 without" in lost
     assert "2 runs, accuracy nan" in none

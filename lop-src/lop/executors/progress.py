@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lop.training.progress import Progress
+from lop.training.progress import Progress, performance_text
 
 SECONDS = 2.0  # between two writes of a job
 STALE = 120.0  # seconds without a word after which a job is said to be silent
@@ -77,9 +77,10 @@ def seconds_left(facts: dict[str, Any]) -> float | None:
 
 
 def line_of(facts: dict[str, Any], now: float) -> str:
-    """`digits-sgd+4: 5 runs, task 3/20, accuracy 0.812, 40%, 0:41 left`."""
+    """`digits-sgd+4: 5 runs, task 3/20, accuracy 81.2%, 40%, 0:41 left`."""
     runs = f"{facts['members']} runs, " if facts["members"] > 1 else ""
-    value = "diverged" if facts["value"] is None else f"{facts['what']} {facts['value']:.3f}"
+    what, value = facts["what"], facts["value"]
+    result = "diverged" if value is None else f"{what} {performance_text(what, value)}"
     left = seconds_left(facts)
     ending = f", {in_words(left)} left" if left is not None else ""
     silent = now - facts["now"]
@@ -87,7 +88,7 @@ def line_of(facts: dict[str, Any], now: float) -> str:
         ending = f", silent for {in_words(silent)}"
     share = facts["step"] / facts["steps"] if facts["steps"] else 0.0
     place = f"task {facts['task']}/{facts['num_tasks']}"
-    return f"{facts['label']}: {runs}{place}, {value}, {share:.0%}{ending}"
+    return f"{facts['label']}: {runs}{place}, {result}, {share:.0%}{ending}"
 
 
 def in_words(seconds: float) -> str:

@@ -91,7 +91,7 @@ class Benchmark:
         if not accuracy < FAR_BELOW * float(sgd["accuracy"]):
             return None
         return (
-            f"online accuracy {accuracy:.3f} is far below plain SGD's {float(sgd['accuracy']):.3f} ({sgd['options']}, "
+            f"online accuracy {accuracy:.1%} is far below plain SGD's {float(sgd['accuracy']):.1%} ({sgd['options']}, "
             "on a shortened stream): try other step sizes, --vary optimizer.lr=..."
         )
 

@@ -111,16 +111,21 @@ def print_summary(text: str) -> None:
     print(text, flush=True)
 
 
+def performance_text(name: str, value: float) -> str:
+    """As tables and figures write it: an accuracy in percent, anything else with three digits."""
+    return f"{value:.1%}" if name == "accuracy" and math.isfinite(value) else f"{value:.3f}"
+
+
 def _in_words(performance: Sequence[tuple[str, float]]) -> str:
-    """`accuracy 0.812`, and of several runs their number, mean and standard deviation."""
+    """`accuracy 81.2%`, and of several runs their number, mean and standard deviation."""
     name, values = performance[0][0], [value for _, value in performance if math.isfinite(value)]
     if len(performance) == 1:
-        return f"{name} {performance[0][1]:.3f}"
+        return f"{name} {performance_text(*performance[0])}"
     if not values:
         return f"{len(performance)} runs, {name} nan"
-    spread = f" +- {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    spread = f" +- {performance_text(name, statistics.stdev(values))}" if len(values) > 1 else ""
     lost = f", {len(performance) - len(values)} without" if len(values) < len(performance) else ""
-    return f"{len(performance)} runs, {name} {statistics.fmean(values):.3f}{spread}{lost}"
+    return f"{len(performance)} runs, {name} {performance_text(name, statistics.fmean(values))}{spread}{lost}"
 
 
 class _Text:
