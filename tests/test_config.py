@@ -152,6 +152,13 @@ def test_a_population_of_none_is_refused_with_what_to_write(value):
     assert validate({**BASE, "run": {"population": "3"}}).run.population == 3
 
 
+@pytest.mark.parametrize("name", ["a b", "a/b", "", "\n", "x:y"])
+def test_a_runs_name_says_what_it_may_be_of(name):
+    with pytest.raises(UserError, match=r"^run\.name: expected letters, digits and _ \. \+ = - alone, got "):
+        validate({**BASE, "run": {"name": name}})
+    assert validate({**BASE, "run": {"name": "名前-ünï_1.0+x=2"}}).run_name() == "名前-ünï_1.0+x=2"
+
+
 def test_options_come_in_the_order_of_the_signature():
     given = {"eps": 0.1, "betas": [0.9, 0.99], "lr": 0.5}
     names = list(check_options("optimizer", optimizer_options("sassha"), given))

@@ -37,6 +37,17 @@ def bit_of_a_table(folder: Path, chosen: random.Random) -> None:
         flip_bit(chosen.choice(tables), chosen)
 
 
+def torn_row(folder: Path, chosen: random.Random) -> None:
+    """A table that ends in half a row: of one more, as a kill leaves it, or of its last one, as a power cut might."""
+    tables = [path for path in sorted(folder.glob("*.csv")) if path.stat().st_size > 1]
+    if tables:
+        path = chosen.choice(tables)
+        content = path.read_bytes()
+        last = content.splitlines(keepends=True)[-1]
+        part = chosen.randrange(1, len(last))
+        path.write_bytes(content + last[:part] if chosen.random() < 0.7 else content[:-part])
+
+
 def missing_files(folder: Path, chosen: random.Random) -> None:
     """Some of all but the checkpoints' own: those are harmed above, and their loss together is a case of its own."""
     there = sorted(path for path in folder.iterdir() if path.is_file() and path.name != ".lock")
@@ -60,6 +71,7 @@ def foreign_files(folder: Path, chosen: random.Random) -> None:
 HARMS: dict[str, Callable[[Path, random.Random], None]] = {
     "bits of checkpoints": bits_of_checkpoints,
     "bit of a table": bit_of_a_table,
+    "torn row": torn_row,
     "missing files": missing_files,
     "missing checkpoints": missing_checkpoints,
     "foreign files": foreign_files,
