@@ -145,6 +145,21 @@ def test_early_stopping_reloads_the_best_epoch(metric, build, small_task):
     assert best != 5
 
 
+def test_the_average_is_the_recursion_and_begins_at_the_weights_of_each_task(build, small_task):
+    learner, _ = build(EMA(decay=0.9), lr=0.1)
+    weight = learner.net.head.weight
+    for k in range(2):
+        task = small_task(index=k)
+        learner.start_task(task)
+        expected = weight.detach().clone()
+        for batch in task.batches():
+            learner.learn(*batch)
+            expected = 0.9 * expected + 0.1 * weight.detach()
+        torch.testing.assert_close(learner.evaluation_parameters()["head.weight"], expected)
+        assert (expected - weight).abs().max() > 1e-3
+        learner.end_task(task)
+
+
 def test_early_stopping_keeps_what_it_scored(build, small_task):
     """With an average of the weights in use, that is the average, to train on with and to predict with."""
     learner, task = build(EarlyStopping(), EMA(decay=0.9), lr=0.5)
