@@ -155,8 +155,12 @@ class Careless(lop.ClosureOptimizer):
             p.sub_(g, alpha=self._group_of(p)["lr"])
 """
 CONTRACTS = (
-    *("optimizers/test_optimizer_contract.py", "algos/test_interventions_contract.py"),
-    *("metrics/test_metric_contract.py", "streams/test_streams.py", "data/test_records.py"),
+    "optimizers/test_optimizer_contract.py",
+    "optimizers/test_entry_contract.py",
+    "algos/test_interventions_contract.py",
+    "metrics/test_metric_contract.py",
+    "streams/test_streams.py",
+    "data/test_records.py",
 )
 
 

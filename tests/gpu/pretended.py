@@ -42,7 +42,6 @@ _READS = {
     *("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__"),
 }
 
-
 _strict: ContextVar[bool] = ContextVar("no_waiting", default=False)
 _in_engine: ContextVar[bool] = ContextVar("in_engine", default=False)
 """Whether autograd's own code makes tensors: as it sees the CPU's tensors, it makes them there."""
@@ -292,10 +291,9 @@ def moved(net: nn.Module) -> nn.Module:
     for module in net.modules():
         for tensors in (module._parameters, module._buffers):
             for name, own in tensors.items():
-                if own is None:
-                    continue
-                if id(own) not in done:
+                if own is not None and id(own) not in done:
                     there = Pretended(own.detach().clone())
                     done[id(own)] = nn.Parameter(there, own.requires_grad) if tensors is module._parameters else there
-                tensors[name] = done[id(own)]
+                if own is not None:
+                    tensors[name] = done[id(own)]
     return net

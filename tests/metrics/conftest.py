@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from dashboards import SHAPE
+from metrics_small import SmallLearner
 
 from lop.data.image_task import ImageTask
 from lop.nets.init import initialise_
+from lop.nets.mlp import MLP
 from lop.utils.seeding import make_generator
 
 
@@ -41,3 +44,8 @@ def images():
     y = torch.randint(0, 4, (60,), generator=generator)
     splits = {"train": (x[:40], y[:40]), "test": (x[40:], y[40:])}
     return ImageTask(0, None, 2, 4, 10, 0, splits, lambda images: images.float() / 255 - 0.5)
+
+
+@pytest.fixture
+def mlp(drawn):
+    return SmallLearner(drawn(MLP(SHAPE, 4, hidden=[9, 8]), torch.float32))

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from test_stacked import SEEDS, assert_same_state, make_learner, train
+from stacked_members import SEEDS, assert_same_state, make_learner, train
 
 from lop.algos import INTERVENTIONS, Intervention
 from lop.training.looped import Population

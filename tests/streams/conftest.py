@@ -1,0 +1,19 @@
+import pytest
+from generated_data import write_data
+from small_streams import OWN_DATA, SMALL
+
+from lop.experiment import make_stream
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return write_data(folder)
+
+
+@pytest.fixture
+def make(folder):
+    def make(name, seed=0, **options):
+        return make_stream(name, {**OWN_DATA[name], **SMALL[name], **options}, seed, str(folder), "cpu")
+
+    return make
