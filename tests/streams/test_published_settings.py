@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_values import (
+from published_l2_init import (
     CIFAR_INPUTS,
     FIVE,
     KUMAR_PERMUTED,
@@ -12,9 +12,10 @@ from published_values import (
     MNIST_INPUTS,
     SMALL_CNN,
     SMALL_MLP,
-    TABLE,
-    Sweep,
 )
+from published_l2_init import TABLE as L2_INIT
+from published_values import TABLE as DOHARE
+from published_values import Sweep
 
 import lop
 from lop.algos.cbp import CBP
@@ -25,6 +26,7 @@ from lop.plan import make_config
 from lop.training.learner import Learner
 
 PACKAGE = Path(lop.__file__).parent
+TABLE = DOHARE | L2_INIT
 
 
 def settings(config) -> dict:
