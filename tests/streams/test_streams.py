@@ -50,6 +50,16 @@ def test_impossible_options_are_refused_by_name(name, make):
             make(name, **{option: value}).task(0)
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("permuted_digits", "examples_per_task"), ("growing", "examples"), ("random_label_mnist", "num_examples")],
+)
+def test_more_or_fewer_examples_than_there_are_is_refused_by_name(name, option, make):
+    for value in (0, 10**6):
+        with pytest.raises(UserError, match=rf"^{option} must be 1\.\.\d+ with .+, got {value}$"):
+            make(name, **{option: value})
+
+
 @pytest.mark.parametrize("name", ["permuted_digits", "incremental_cifar", "imagenet"])
 def test_no_data_set_is_the_folder_here(name):
     with pytest.raises(UserError, match=r"^dataset is empty: give a folder of images, or one of .*digits"):
