@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lop.data.transition import Transition
 from lop.experiment import make_stream
 from lop.plan import make_config
 from lop.runner import run
@@ -106,3 +107,8 @@ def test_a_config_says_it_and_a_kind_that_changes_nothing_is_refused(tmp_path):
                 overrides=overrides | {"benchmark.transition": {"kind": "labels"}},
             )
         )
+
+
+def test_a_share_that_is_no_whole_number_of_steps_is_rounded_up():
+    """So that the shortest transition has a step."""
+    assert [Transition("inputs", share).steps(11) for share in (0.01, 0.3, 0.5, 1.0)] == [1, 4, 6, 11]
