@@ -30,7 +30,7 @@ LAYERS = [
     },
     {"plan"},
     {"experiment"},
-    {"capacity", "analysis"},
+    {"capacity", "analysis", "pace"},
     {"runner", "monitor"},
     {"executors", "lightning"},
     {"notebook", "sweep", "study"},

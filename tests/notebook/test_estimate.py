@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lop import pace
 from lop.notebook import estimate as module
 from lop.notebook.choice import configs_of
 from lop.notebook.estimate import Pace, advice, measure, preview, time_limit
@@ -46,9 +47,9 @@ def test_what_is_done_is_not_counted(tmp_path, monkeypatch, capsys):
 
 
 def test_a_population_is_timed_and_nothing_is_written(tmp_path):
-    pace = measure(configs(tmp_path, seeds="0-5", baseline=False, optimizer="sgd"))
-    assert (pace.tasks, pace.steps) == (3, 3 * 89)
-    assert pace.seconds > 0
+    found = measure(configs(tmp_path, seeds="0-5", baseline=False, optimizer="sgd"))
+    assert (found.tasks, found.steps) == (3, 3 * 89)
+    assert found.seconds > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -56,7 +57,7 @@ def test_what_is_left_of_an_interrupted_run_is_less(tmp_path, monkeypatch):
     chosen = configs(tmp_path, seed=0, baseline=False)
     monkeypatch.setattr(module, "read_status", lambda folder: {"state": "interrupted", "tasks_done": 2})
     clock = iter(range(1000))
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     # every step and the diagnostics of a task take a second of this clock: 267 + 3, of which a third is left
     assert measure(chosen).seconds == pytest.approx((267 + 3) / 3)
 

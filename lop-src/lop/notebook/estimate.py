@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -15,9 +13,8 @@ import torch
 from lop.capacity import fitting
 from lop.config import Config
 from lop.data.sources import sharing_images
-from lop.experiment import build
+from lop.pace import TimedPopulation
 from lop.runs import ENDED, read_status, run_folder_of
-from lop.training.population import make_population
 from lop.utils.devices import find_device, kept_threads
 from lop.utils.durations import duration
 from lop.utils.place import place
@@ -90,40 +87,13 @@ def measure(configs: Sequence[Config]) -> Pace:
     """
     fit = fitting(configs[0]) if len(configs) > 1 else None
     sample = configs[: min(SAMPLE, fit or SAMPLE)]
-    parts = [build(config) for config in sample]
-    first = parts[0]
-    tasks = [part.stream.task(0) for part in parts]
-    population = make_population([part.learner for part in parts])
-    population.start_task(tasks)
-    population.start_epoch(tasks, 0)
-    began = time.perf_counter()
-    if configs[0].run.diagnostics:
-        first.dashboard.before(tasks[0])
-        first.dashboard.after(tasks[0])
-    _wait(first.learner.device)
-    diagnosed = time.perf_counter() - began
-    batches = zip(*(task.batches(0, 0) for task in tasks), strict=True)
-    taken: list[float] = []
-    while sum(taken) < SECONDS and len(taken) < MOST_STEPS:
-        began = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            break
-        population.learn(batch)
-        _wait(first.learner.device)
-        taken.append(time.perf_counter() - began)
-    taken = taken[1:] or taken  # what is set up once weighs little in the whole
-    step = sum(taken) / len(taken) * len(configs) / len(sample)
-    count, length = first.stream.num_tasks, tasks[0].epochs * tasks[0].steps_per_epoch
-    steps = math.ceil(first.stream.total_steps / tasks[0].batch_steps) if first.stream.total_steps else count * length
+    timed = TimedPopulation(sample)
+    diagnosed = timed.diagnostics_seconds() if configs[0].run.diagnostics else 0.0
+    step = timed.step_seconds(SECONDS, MOST_STEPS) * len(configs) / len(sample)
+    count = timed.stream.num_tasks
     done = min(read_status(run_folder_of(config)).get("tasks_done", 0) for config in configs)
-    whole = steps * step + count * len(configs) * diagnosed
-    return Pace(whole * (1 - done / count), count, steps, first.stream.data_description)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    whole = timed.steps * step + count * len(configs) * diagnosed
+    return Pace(whole * (1 - done / count), count, timed.steps, timed.stream.data_description)
 
 
 def advice(seconds: float, limit_hours: float | None) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from lop.capacity import run_bytes
 from lop.config import Config
 from lop.executors import make_executor, populations
 from lop.executors.progress import in_words
-from lop.experiment import build
+from lop.pace import TimedPopulation
 from lop.plan import BENCHMARKS
 from lop.runs import run_folder_of
 from lop.study.driver import is_tuned
 from lop.study.scores import ended
 from lop.study.spec import Case, Study
-from lop.training.population import make_population
 from lop.utils.devices import kept_threads
 from lop.utils.errors import UserError
 
@@ -94,21 +92,5 @@ def _bytes(config: Config) -> int | None:
 def _seconds(configs: list[Config]) -> float:
     """Of the whole training of this population in one process, from a few steps of its first task."""
     with kept_threads():
-        parts = [build(config) for config in configs]
-        population = make_population([one.learner for one in parts])
-        tasks = [one.stream.task(0) for one in parts]
-        population.start_task(tasks)
-        population.start_epoch(tasks, 0)
-        steps, started = 0, time.monotonic()
-        for batches in zip(*(task.batches(0) for task in tasks), strict=True):
-            population.learn(batches)
-            steps += 1
-            if steps == 2:  # what the first ones build is built
-                started = time.monotonic()
-            if steps >= 2 + STEPS or (steps > 2 and time.monotonic() - started > SECONDS):
-                break
-        taken = (time.monotonic() - started) / max(1, steps - 2)
-        stream, first = parts[0].stream, tasks[0]
-        if stream.total_steps is not None:
-            return taken * stream.total_steps / first.batch_steps
-        return taken * first.epochs * first.steps_per_epoch * stream.num_tasks
+        timed = TimedPopulation(configs)
+        return timed.step_seconds(SECONDS, STEPS) * timed.steps
