@@ -19,14 +19,15 @@
 # In reinforcement learning the data change with the policy, so an agent meets a new problem all the time even where
 # the world stays as it is, and PPO trained for long enough collapses (Dohare et al. 2024). This notebook trains PPO on
 # a MuJoCo robot with several optimizers and interventions, the same as everywhere in this project, and shows returns,
-# dormant units, ranks, weights, and how far the policy moves. `rl_slippery_ant` changes the friction of the floor too.
+# dormant units, ranks, weights, and how far the policy moves. `rl_slippery_ant` changes the friction of the floor too,
+# `rl_cartpole`, `rl_acrobot` and `rl_lunar_lander` shift the observations in every task, `rl_minatar` changes the game.
 #
 # The defaults are a demonstration of a few minutes. Loss of plasticity shows after millions of steps: raise
 # `num_tasks` (tasks of `task_steps` environment steps), and run the same notebook again to go on where it stopped.
 
 # %% tags=["parameters"]
-benchmark = "rl_hopper"  # rl_ant, rl_hopper, rl_walker, rl_slippery_ant
-methods = ["std", "sassha_sdp"]  # names of configs in lop-src/lop/rl/cfg/hopper (or ant, walker, sant), e.g. cbp, redo
+benchmark = "rl_hopper"  # rl_ant, rl_walker, rl_slippery_ant; rl_cartpole, rl_acrobot, rl_lunar_lander, rl_minatar
+methods = ["std", "sassha_sdp"]  # names of configs in lop-src/lop/rl/cfg/hopper; cartpole: adam, sassha, scratch
 seeds = [0]
 num_tasks = 4
 task_steps = 10240
@@ -53,6 +54,12 @@ tasks, baseline = results.tasks, methods[:1]
 show_verdict(results, methods[0])
 text = "Undiscounted return per episode of the policy in training; vertical lines part the tasks."
 show(viz.online_curve, results.online, baselines=baseline, text=text)
+
+# %%
+if "scratch" in methods and len(tasks):  # a new net in every task, of discrete actions
+    text = "Left the mean return of every task, right what a method gains or loses against beginning anew there."
+    heading = "Forward transfer"
+    show(viz.forward_transfer, tasks, reference="scratch", baselines=baseline, heading=heading, text=text)
 
 # %%
 columns = ["online_return", "online_length", "policy_kl", "weight_change", "dormant_proportion_after"]

@@ -12,7 +12,7 @@ from lop.algos import INTERVENTIONS
 from lop.config import Config
 from lop.data.stream import TaskStream
 from lop.metrics import Dashboard
-from lop.nets import NETS, ActorCritic, Net
+from lop.nets import NETS, Net
 from lop.nets.foreign import find_net
 from lop.nets.init import initialise_
 from lop.optimizers import get_optimizer
@@ -69,9 +69,8 @@ def build(config: Config) -> Experiment:
     with blame("net"), memory_errors("make it smaller"):
         net = find_net(section.name)(stream.input_shape, stream.num_outputs, **section.options)
         require_weights_fit(net, device)
-    control = benchmark.kind == "control"
-    if control != isinstance(net, ActorCritic):
-        fitting = "actor_critic" if control else ", ".join(name for name in NETS if name != "actor_critic")
+    if stream.actions != getattr(net, "actions", None):
+        fitting = ", ".join(name for name in NETS if getattr(NETS[name], "actions", None) == stream.actions)
         raise UserError(f"net.name: {section.name!r} does not fit {config.benchmark.name}; choose {fitting}")
     initialise_(net, make_generator(seed, "net"))
     net.to(device)

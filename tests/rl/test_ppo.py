@@ -9,9 +9,10 @@ from lop.algos import INTERVENTIONS
 from lop.algos.ewc import EWC, fisher_diagonal
 from lop.nets import ActorCritic
 from lop.nets.init import fresh_parameters, initialise_
+from lop.nets.policies import gaussian_kl, gaussian_log_prob
 from lop.optimizers import get_optimizer
 from lop.rl.gae import advantages
-from lop.rl.ppo import Minibatch, PPOLearner, gaussian_kl, gaussian_log_prob, policy_loss, value_loss
+from lop.rl.ppo import Minibatch, PPOLearner, policy_loss, value_loss
 from lop.rl.rollout import standardise
 from lop.utils.seeding import make_generator
 

@@ -23,7 +23,8 @@ from lop.runs import checkpoint
 from lop.utils.errors import UserError
 
 SOURCE = Path(__file__).parents[2] / "lop-src"
-CONFIGS = sorted((SOURCE / "lop" / "rl" / "cfg").glob("*/*.yml"))
+FOLDERS = ("ant", "hopper", "sant", "walker")
+CONFIGS = [path for folder in FOLDERS for path in sorted((SOURCE / "lop" / "rl" / "cfg" / folder).glob("*.yml"))]
 TABLES = ("tasks", "layers", "online", "events")
 SMALL = {
     "benchmark.task_steps": 200,

@@ -14,7 +14,7 @@ from lop.optimizers import optimizer_options
 from lop.plan import BENCHMARKS, resolve
 from lop.runs import TABLES, checkpoint
 
-CONTROL = all(importlib.util.find_spec(name) for name in ("gymnasium", "mujoco"))
+CONTROL = all(importlib.util.find_spec(name) for name in ("gymnasium", "mujoco", "Box2D", "minatar"))
 NAMES = [name for name, benchmark in BENCHMARKS.items() if CONTROL or benchmark.kind == "supervised"]
 
 _MLP = {"name": "mlp", "hidden": [8, 6]}
@@ -29,6 +29,7 @@ _CONTROL = {
     "epochs": 2,
     "time_limit": 20,
 }
+_DISCRETE = {"name": "discrete_actor_critic", "hidden": [6, 6]}
 _SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "permuted_mnist": ({**_DIGITS, "examples_per_task": 40}, _MLP),
     "permuted_digits": ({**_DIGITS, "examples_per_task": 40}, _MLP),
@@ -45,6 +46,8 @@ _SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "random_label_mnist": ({**_DIGITS, "num_examples": 24, "epochs": 2}, _MLP),
     "random_label_cifar": ({**_OWN, "num_examples": 20, "epochs": 2}, _CNN),
     "five_plus_one_cifar": ({**_OWN, "steps_per_task": 6}, _CNN),
+    **dict.fromkeys(("rl_cartpole", "rl_acrobot", "rl_lunar_lander"), (_CONTROL, _DISCRETE)),
+    "rl_minatar": ({**_CONTROL, "num_envs": 2}, {"name": "conv_actor_critic", "channels": [2], "hidden": [6]}),
     "rl_slippery_ant": ({**_CONTROL, "friction_every": 40}, {"name": "actor_critic", "hidden": [6, 6]}),
 }
 SMALL_METRICS = {"reference_size": 8, "ntk_size": 4}

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.nets import ActorCritic
+from lop.nets import PolicyAndValue
 from lop.nets.statistics import frozen_statistics
 from lop.utils.errors import UserError
 from lop.utils.ranges import AMOUNT, COUNT, COUNT_OR_ZERO, POSITIVE, require
@@ -23,9 +23,10 @@ class CChain(Intervention):
     """weight * churn: the distance of the outputs from those before the last update, on a batch of its own.
 
     Churn is the mean squared difference of a Gaussian policy's mean actions (and of a regression's outputs), and
-    -sum_a sg[p_prev] log p over the classes of a classification (all outputs, masked ones included). The batch is drawn
-    from the rollout, independently of the minibatch; where there is no rollout it is the batch before. The weights
-    before the last update are a copy of the net; its first update has no penalty.
+    -sum_a sg[p_prev] log p over the actions of a categorical policy, or the classes of a classification (all outputs,
+    masked ones included). The batch is drawn from the rollout, independently of the minibatch; where there is no
+    rollout it is the batch before. The weights before the last update are a copy of the net; its first update has no
+    penalty.
 
     target: None: the weight is fixed. Else, in PPO, it is `weight` at each task's start and, after `first` updates,
     max(target * mean abs(policy loss) / mean churn, 1) over the last `window` updates, one value of each an update
@@ -100,9 +101,11 @@ class CChain(Intervention):
         return (self.target * loss / (churn + 1e-8)).clamp(min=1.0)
 
     def _distance(self, outputs: Tensor, before: Tensor) -> Tensor:
-        if isinstance(self.host.net, ActorCritic):
+        categorical = self.host.loss == "cross_entropy"
+        if isinstance(self.host.net, PolicyAndValue):
             outputs, before = self.host.net.split(outputs)[0], self.host.net.split(before)[0]
-        elif self.host.loss == "cross_entropy":
+            categorical = self.host.net.actions == "discrete"
+        if categorical:
             return F.cross_entropy(outputs, before.softmax(1))
         return F.mse_loss(outputs, before)
 

@@ -61,6 +61,7 @@ class TaskStream(ABC):
     loss: str = "cross_entropy"  # or "mse"
     bin_steps: int | None = None  # steps per bin of online performance; None: ten bins per task
     total_steps: int | None = None  # of the whole run, in the tables' steps; None: it follows from the tasks
+    actions: str | None = None  # "continuous" or "discrete", of a policy that acts; None: examples are given
     data_description: str  # one line for people: which data, from where
 
     data_fingerprint: str | None = None  # of the loaded data; None: they are generated

@@ -17,7 +17,7 @@ def find_spec(env_id: str):
 
     Raises UserError for a module that cannot be imported and for a name that nobody registered.
     """
-    gymnasium = load_gymnasium()
+    gymnasium = load_gymnasium(mujoco=False)
     module, _, name = env_id.rpartition(":")
     if ":" in env_id:
         try:
@@ -38,7 +38,7 @@ def make_env(env_id: str, **options):
 
     Raises UserError for an unknown name, and with the reason for one that cannot be made here.
     """
-    gymnasium, spec = load_gymnasium(), find_spec(env_id)
+    gymnasium, spec = load_gymnasium(mujoco=False), find_spec(env_id)
     try:
         return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True, **options)
     except UserError:
@@ -59,6 +59,7 @@ def make_world(env_id: str, seed: int, num_envs: int, slippery: dict[str, Any] |
     slippery: options of SlipperyFriction, its `change_every` in steps of all copies together; None: as the
     environment is by itself, which may be a slippery one.
     """
+    load_gymnasium()  # with MuJoCo
     by_name = find_spec(env_id).entry_point == ENTRY_POINT
     if slippery is None and not by_name:
         return make_env(env_id)
@@ -90,6 +91,25 @@ def require_continuous_control(env, env_id: str) -> None:
         raise UserError(
             f"{env_id} is not a MuJoCo environment, whose state a stopped run could keep", option="env", joint=": "
         )
+
+
+def require_discrete_control(env, env_id: str, channels: int | None) -> None:
+    """Raises UserError unless an action is one of a number, and observations are vectors or images of real numbers.
+
+    channels: as many as an image may have; None: any number.
+    """
+    spaces = load_gymnasium(mujoco=False).spaces
+    actions, seen = env.action_space, env.observation_space
+    if not isinstance(actions, spaces.Discrete) or actions.start != 0:
+        raise UserError(
+            f"{env_id} has actions {actions}; choose one whose action is one of n", option="env", joint=": "
+        )
+    if not isinstance(seen, spaces.Box) or len(seen.shape) not in (1, 3):
+        raise UserError(
+            f"{env_id} has observations {seen}; they must be vectors or images (h, w, c)", option="env", joint=": "
+        )
+    if channels is not None and len(seen.shape) == 3 and seen.shape[2] > channels:
+        raise UserError(f"must be >= the {seen.shape[2]} of {env_id}, got {channels}", option="channels")
 
 
 def _reason(error: Exception) -> str:

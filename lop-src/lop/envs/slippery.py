@@ -23,11 +23,15 @@ CHANGE_EVERY = 2_000_000  # steps, as published
 ENTRY_POINT = "lop.envs.slippery:make_slippery"
 
 
-def load_gymnasium():
-    """The module gymnasium. Raises UserError where it, or MuJoCo, is not installed."""
+def load_gymnasium(*, mujoco: bool = True):
+    """The module gymnasium. Raises UserError where it is not installed or, if it is asked for, MuJoCo is not."""
     missing = None if gymnasium is not None else "gymnasium"
+    if not mujoco:
+        if missing:
+            raise UserError('reinforcement learning needs the package gymnasium: pip install "lop[control]"')
+        return gymnasium
     try:
-        import mujoco  # noqa: F401
+        importlib.import_module("mujoco")
     except ImportError:
         missing = "mujoco"
     except Exception as error:  # it loads the renderer named in MUJOCO_GL, whether or not anything is rendered

@@ -33,6 +33,13 @@ class Fourier(nn.Module):
         return torch.cat((x.sin(), x.cos()), dim=1)
 
 
+class SteeperLeakyReLU(nn.LeakyReLU):
+    """x where x > 0, else 0.1 x: torch's own slope is 0.01 (Muppidi et al. 2024 use this one)."""
+
+    def __init__(self):
+        super().__init__(0.1)
+
+
 class SmoothLeaky(nn.Module):
     """slope x + (1 - slope) x sigmoid(x c / p): a leaky ReLU without a corner.
 
@@ -100,6 +107,7 @@ class AdaLin(PerUnit):
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
+    "leaky_relu_0.1": SteeperLeakyReLU,
     "smooth_leaky": SmoothLeaky,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,

@@ -1,16 +1,21 @@
-"""Policy and value nets for continuous control, as one net that describes its hidden layers."""
+"""Policy and value nets for control, as one net that describes its hidden layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lop.nets.base import HiddenLayer, Net, net
+from lop.nets.convnet import ConvNet
 from lop.nets.init import Init, remember
 from lop.nets.layer_io import WeightLayer
 from lop.nets.mlp import MLP
+from lop.nets.policies import Gaussian, Policy
 from lop.utils.ranges import FINITE, require
+
+Actions = Literal["continuous", "discrete"]
 
 POLICY_HEAD_GAIN = 0.01  # of orthogonal initialisation
 
@@ -28,51 +33,52 @@ class LogStd(nn.Module):
         return {"value": torch.full_like(self.value, self.initial)}
 
 
-@net("actor_critic")
-class ActorCritic(Net):
-    """Two separate MLPs on the observation: the mean action of a Gaussian policy, and the value of the state.
+class PolicyAndValue(Net):
+    """Two separate nets on the observation: the parameters of a policy, and the value of the state.
 
-    forward(observations (batch, d)) -> (batch, num_actions + 1): the mean action, then the value; `split` takes
-    them apart. num_outputs: number of actions. hidden: widths, of both nets. log_std: initial, state-independent.
+    forward(observations (batch, ...)) -> (batch, num_outputs + 1): the policy's outputs, then the value; `split` takes
+    them apart. make: called as make(input_shape, outputs), for either net; each has a `body` and a `head`.
     The hidden layers are value0, value1, ..., policy0, policy1, ...: what the diagnostics call the last hidden
     layer is the policy's representation.
-    init: of the weights, as in `lop.nets.init.Init`; biases are 0. `orthogonal` has gain sqrt(2) in the hidden layers,
-    0.01 in the policy's head (so that the first policy is nearly the same in every state) and 1 in the value's, as the
-    implementations of PPO have it (Engstrom 2020; Andrychowicz 2021, "What matters in on-policy RL").
-    Source: the nets and defaults of Dohare et al. 2024 (LeCun-uniform weights, biases 0, log-std 0).
+    init: that of `make`; `orthogonal` has gain sqrt(2) in the hidden layers, 0.01 in the policy's head (so that the
+    first policy is nearly the same in every state) and 1 in the value's, as the implementations of PPO have it
+    (Engstrom 2020; Andrychowicz 2021, "What matters in on-policy RL").
     """
 
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        num_outputs: int,
-        *,
-        hidden: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        layer_norm: bool = False,
-        init: str = "lecun_uniform",
-        log_std: float = 0.0,
-    ):
+    policy_kind: ClassVar[type[Policy]]
+    actions: ClassVar[Actions]
+    """Whether an action is one of `num_outputs` ("discrete"), or a vector of so many real numbers ("continuous")."""
+
+    def __init__(self, make: Callable[..., MLP | ConvNet], input_shape: tuple[int, ...], num_outputs: int, init: str):
         super().__init__()
-        require(FINITE, log_std=log_std)
-        mlp = partial(MLP, hidden=hidden, activation=activation, layer_norm=layer_norm, init=init)
-        self.policy = mlp(input_shape, num_outputs)
-        self.value = mlp(input_shape, 1)
+        self.policy = make(input_shape, num_outputs)
+        self.value = make(input_shape, 1)
         if init == "orthogonal":
             remember(self.policy.head, Init(init, "linear", gain=POLICY_HEAD_GAIN))
-        self.log_std = LogStd(num_outputs, log_std)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat((self.policy(x), self.value(x)), dim=1)
 
     @staticmethod
     def split(outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean actions (batch, num_actions), values (batch,)) of what forward returned."""
+        """(the policy's outputs (batch, num_outputs), values (batch,)) of what forward returned."""
         return outputs[:, :-1], outputs[:, -1]
+
+    def distribution(self, outputs: Tensor) -> Policy:
+        """The policy that the policy's outputs (batch, num_outputs) stand for."""
+        raise NotImplementedError
 
     def hidden_layers(self) -> list[HiddenLayer]:
         return [
-            HiddenLayer(f"{name}{i}", layer.incoming, layer.norm, layer.activation, layer.outgoing, layer.expansion)
+            HiddenLayer(
+                f"{name}{i}",
+                layer.incoming,
+                layer.norm,
+                layer.activation,
+                layer.outgoing,
+                layer.expansion,
+                layer.pooling,
+            )
             for name, net in (("value", self.value), ("policy", self.policy))
             for i, layer in enumerate(net.hidden_layers())
         ]
@@ -86,3 +92,34 @@ class ActorCritic(Net):
 
     def output_layers(self) -> list[nn.Linear]:
         return [self.value.head, self.policy.head]
+
+
+@net("actor_critic")
+class ActorCritic(PolicyAndValue):
+    """Two MLPs: the mean action of a Gaussian policy, and the value. num_outputs: number of actions.
+
+    hidden: widths, of both nets. init: of the weights, as in `lop.nets.init.Init`; biases are 0. log_std: initial,
+    state-independent.
+    Source: the nets and defaults of Dohare et al. 2024 (LeCun-uniform weights, biases 0, log-std 0).
+    """
+
+    policy_kind, actions = Gaussian, "continuous"
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        layer_norm: bool = False,
+        init: str = "lecun_uniform",
+        log_std: float = 0.0,
+    ):
+        require(FINITE, log_std=log_std)
+        make = partial(MLP, hidden=hidden, activation=activation, layer_norm=layer_norm, init=init)
+        super().__init__(make, input_shape, num_outputs, init)
+        self.log_std = LogStd(num_outputs, log_std)
+
+    def distribution(self, outputs: Tensor) -> Gaussian:
+        return Gaussian(outputs, self.log_std.value)

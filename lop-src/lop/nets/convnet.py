@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -23,6 +24,9 @@ class ConvNet(Net):
     the channels and pixels of each image, or the features, before each activation.
     Parameters are undefined until `lop.nets.init.initialise_` draws them.
     """
+
+    pooled: ClassVar[bool] = True
+    """Whether 2 x 2 max-pooling follows each convolution."""
 
     def __init__(
         self,
@@ -55,13 +59,14 @@ class ConvNet(Net):
         features, *size = input_shape
         conv_activation = conv_activation or activation
         for width, kernel in zip(channels, kernel_sizes, strict=True):
-            size = [(side - kernel + 1) // 2 for side in size]
+            size = [(side - kernel + 1) // (2 if self.pooled else 1) for side in size]
             if min(size) < 1:
                 raise UserError(
                     f"{list(kernel_sizes)} leave nothing of images {tuple(input_shape)}", option="kernel_sizes"
                 )
             norm = nn.GroupNorm(1, width) if layer_norm else None
-            add(conv_activation, conv2d(features, width, kernel, Init(init, conv_activation)), norm, nn.MaxPool2d(2))
+            pooling = nn.MaxPool2d(2) if self.pooled else None
+            add(conv_activation, conv2d(features, width, kernel, Init(init, conv_activation)), norm, pooling)
             features = width * expansion(conv_activation)
         body.append(nn.Flatten())
         features *= math.prod(size)

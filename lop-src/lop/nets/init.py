@@ -48,6 +48,8 @@ class Init:
 def _gain(nonlinearity: str) -> float:
     # ELU, swish and GELU have no agreed gain; ReLU's is the field's habit. CReLU keeps both signs, so nothing is lost;
     # nor is it of a sine and a cosine together. The others begin near ReLU, or as tanh.
+    if nonlinearity == "leaky_relu_0.1":
+        return nn.init.calculate_gain("leaky_relu", 0.1)
     names = dict.fromkeys(("elu", "swish", "gelu", "smooth_leaky", "prelu", "adalin_relu"), "relu")
     names |= {"crelu": "linear", "fourier": "linear", "adalin": "tanh"}
     known: Any = names.get(nonlinearity, nonlinearity)  # torch lists its names, and refuses others

@@ -13,10 +13,9 @@ import numpy as np
 from PIL import Image
 
 from lop.config import Config
-from lop.envs.make import make_env
 from lop.experiment import build
+from lop.rl.acting import ActingStream
 from lop.rl.rollout import Rollouts
-from lop.rl.stream import Control
 from lop.runs import checkpoint
 from lop.utils.errors import UserError
 
@@ -60,10 +59,10 @@ def film(folder: str | Path, *, seconds: float = 4.0, size: int = 240, seed: int
     experiment.learner.net.load_state_dict(state["learner"]["net"])
     experiment.stream.load_state_dict(state["stream"])
     stream = experiment.stream
-    assert isinstance(stream, Control)  # its state has rollouts
+    assert isinstance(stream, ActingStream)  # its state has rollouts
     rollouts = stream.rollouts
     _choose_renderer()
-    env = make_env(config.benchmark.options["env"], render_mode="rgb_array", width=size, height=size)
+    env = rollouts.pool.filmed(size)
     try:
         return _play(env, rollouts, seconds, seed)
     finally:
@@ -74,8 +73,7 @@ def _play(env, rollouts: Rollouts, seconds: float, seed: int) -> Film:
     rate = env.metadata["render_fps"]
     every = max(1, round(rate / FRAMES_PER_SECOND))
     observation, frames, total, steps = env.reset(seed=seed)[0], [], 0.0, 0
-    # after the reset, with which a slippery world would draw a friction of its own
-    env.unwrapped.model.geom_friction[...] = rollouts.pool.envs[0].unwrapped.model.geom_friction
+    rollouts.pool.make_alike(env)
     while steps < seconds * rate:
         if steps % every == 0:
             frames.append(_frame(env))

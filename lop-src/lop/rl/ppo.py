@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lop.algos import Intervention
-from lop.nets import ActorCritic
+from lop.nets import PolicyAndValue
 from lop.optimizers import ClosureOptimizer
 from lop.training.learner import Learner, StepResult
 
@@ -19,7 +18,8 @@ from lop.training.learner import Learner, StepResult
 class Minibatch(NamedTuple):
     """What the loss needs beside the observations, one row per transition.
 
-    actions: (batch, num_actions), before clipping. log_probs: of these under the policy that took them, (batch,).
+    actions: (batch, num_actions), before clipping, or the numbers of discrete ones, (batch,) int64. log_probs: of these
+    under the policy that took them, (batch,).
     advantages, returns, and the values that the rollout's net gave: (batch,).
     """
 
@@ -48,23 +48,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """The minibatch steps of an update: the result of each, and its actions (batch, num_actions)."""
+    """The minibatch steps of an update: the result of each, and its actions."""
 
     steps: list[StepResult]
     actions: list[Tensor]
-
-
-def gaussian_log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-density of actions (batch, n) under independent Gaussians; mean (batch, n), log_std (n,). -> (batch,)."""
-    z = (actions - mean) * (-log_std).exp()
-    return -0.5 * z.square().sum(1) - log_std.sum() - 0.5 * math.log(2 * math.pi) * actions.shape[1]
-
-
-def gaussian_kl(mean_p: Tensor, log_std_p: Tensor, mean_q: Tensor, log_std_q: Tensor) -> Tensor:
-    """Mean over the batch of KL(p, q) of two diagonal Gaussian policies; means (batch, n), log_stds (n,). -> ()."""
-    ratio = (2 * (log_std_p - log_std_q)).exp()
-    distance = ((mean_p - mean_q) * (-log_std_q).exp()).square()
-    return (0.5 * (ratio + distance - 1) - (log_std_p - log_std_q)).sum(1).mean()
 
 
 def policy_loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float) -> Tensor:
@@ -90,15 +77,15 @@ class PPOLearner(Learner):
     """A Learner whose batches are (observations, Rollout): every optimizer and intervention acts per minibatch.
 
     The loss is `policy_loss` + value_weight * `value_loss` - entropy_weight * entropy. To the diagnostics it is a
-    regression: churn is the mean squared change of mean actions and values.
+    regression: churn is the mean squared change of all outputs, mean actions (or logits) and values.
     """
 
-    net: ActorCritic
+    net: PolicyAndValue
     data_ahead = False  # they are collected by the policy that learns
 
     def __init__(
         self,
-        net: ActorCritic,
+        net: PolicyAndValue,
         optimizer: ClosureOptimizer,
         interventions: Sequence[Intervention] = (),
         *,
@@ -141,13 +128,11 @@ class PPOLearner(Learner):
 
     def ppo_loss(self, outputs: Tensor, batch: Minibatch) -> Tensor:
         """outputs: of the net on the minibatch's observations. -> ()."""
-        mean, values = self.net.split(outputs)
-        log_std = self.net.log_std.value
-        log_probs = gaussian_log_prob(batch.actions, mean, log_std)
-        loss = policy_loss(log_probs, batch.log_probs, batch.advantages, self.clip)
+        of_policy, values = self.net.split(outputs)
+        policy = self.net.distribution(of_policy)
+        loss = policy_loss(policy.log_prob(batch.actions), batch.log_probs, batch.advantages, self.clip)
         self._policy_loss = loss.detach()
         loss = loss + self.value_weight * value_loss(values, batch.returns, batch.values, self.value_clip)
         if self.entropy_weight:
-            # the entropy of a Gaussian without its constant
-            loss = loss - self.entropy_weight * log_std.sum()
+            loss = loss - self.entropy_weight * policy.entropy()
         return loss

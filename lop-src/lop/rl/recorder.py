@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lop.data.stream import Task
+from lop.nets.policies import Gaussian, Policy
 from lop.rl.episodes import EpisodeRecorder
-from lop.rl.ppo import PPOLearner, Rollout, UpdateResult, gaussian_kl
+from lop.rl.ppo import PPOLearner, Rollout, UpdateResult
 from lop.training.online import OnlineRecorder
 
 
@@ -31,16 +32,17 @@ class PolicyRecorder(OnlineRecorder):
     @torch.no_grad()
     def _snapshot(self, reference: Tensor) -> dict[str, Tensor]:
         """The policy on the reference observations, and all parameters in one vector."""
-        return {
-            "mean": self.net.split(self.net(reference))[0],
-            "log_std": self.net.log_std.value.detach().clone(),
-            "parameters": torch.cat([p.detach().flatten() for p in self.net.parameters()]),
-        }
+        policy = self.net.distribution(self.net.split(self.net(reference))[0])
+        fields = {name: tensor.detach().clone() for name, tensor in policy._asdict().items()}
+        return {**fields, "parameters": torch.cat([p.detach().flatten() for p in self.net.parameters()])}
+
+    def _policy(self, snapshot: dict[str, Tensor]) -> Policy:
+        kind = self.net.policy_kind
+        return kind(**{name: snapshot[name] for name in kind._fields})
 
     def _policy_kl(self, now: dict[str, Tensor]) -> float:
         """How far the policy moved since the task's start: the mean KL divergence on its reference observations."""
-        start = self._start
-        return gaussian_kl(start["mean"], start["log_std"], now["mean"], now["log_std"]).item()
+        return self._policy(self._start).kl(self._policy(now)).item()
 
     def record(self, result: UpdateResult, y: Rollout) -> None:
         for step, actions in zip(result.steps, result.actions, strict=True):
@@ -61,6 +63,9 @@ class PolicyRecorder(OnlineRecorder):
 
     def close_task(self) -> dict[str, float]:
         episodes, now = self.episodes.close_task(), self._snapshot(self._start["reference"])
+        policy = self._policy(now)
+        gaussian = isinstance(policy, Gaussian)
+        spread = {"action_std": policy.log_std.exp().mean()} if gaussian else {"policy_entropy": policy.entropy()}
         return {
             **super().close_task(),
             "online_return": episodes["return"],
@@ -68,8 +73,8 @@ class PolicyRecorder(OnlineRecorder):
             "episodes": episodes["episodes"],
             "policy_kl": self._policy_kl(now),
             "weight_change": (now["parameters"] - self._start["parameters"]).abs().mean().item(),
-            "action_std": now["log_std"].exp().mean().item(),
-            "friction": self._stream.pool.friction,
+            **{name: value.item() for name, value in spread.items()},
+            **self._stream.world(),
         }
 
     def state_dict(self) -> dict:

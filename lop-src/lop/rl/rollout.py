@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TypeVar
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lop.nets.actor_critic import ActorCritic
+from lop.nets.actor_critic import PolicyAndValue
+from lop.nets.policies import Policy
 from lop.rl.gae import advantages
 from lop.rl.normalise import RunningScale
-from lop.rl.ppo import Minibatch, Rollout, gaussian_kl, gaussian_log_prob
+from lop.rl.ppo import Minibatch, Rollout
 from lop.utils.seeding import make_generator
 
 
@@ -24,27 +26,30 @@ class Rollouts:
     Everything that changes between two updates is in `state_dict`.
     """
 
-    def __init__(self, stream, net: ActorCritic, seed: int):
-        self.stream, self.net, self.pool = stream, net, stream.pool
-        self.steps, self.num_envs = stream.rollout_steps // len(self.pool.envs), len(self.pool.envs)
+    def __init__(self, stream, net: PolicyAndValue, seed: int):
+        self.net, self.pool, self.settings = net, stream.pool, stream.ppo
+        self.steps, self.num_envs = self.settings.rollout_steps // len(self.pool.envs), len(self.pool.envs)
         self.device = next(net.parameters()).device
         # environments live on the CPU, and a single observation is not worth a trip to another device
         self._actor = net.policy if self.device.type == "cpu" else copy.deepcopy(net.policy).cpu()
         shape = (self.steps, self.num_envs)
-        self._observations = np.empty((self.steps + 1, self.num_envs, self.pool.observation_size), np.float32)
-        self._actions = np.empty((*shape, self.pool.num_actions), np.float32)
+        self._observations = np.empty((self.steps + 1, self.num_envs, *self.pool.observation_shape), np.float32)
+        self._discrete = net.actions == "discrete"
+        self._actions = np.empty(*((shape, np.int64) if self._discrete else ((*shape, stream.num_outputs), np.float32)))
+        self._noise_shape = (*shape, stream.num_outputs)
         self._rewards = np.empty(shape)
         self._terminated, self._truncated = np.empty(shape, bool), np.empty(shape, bool)
         self._noise = make_generator(seed, "rl", "noise")
         self._order = make_generator(seed, "rl", "order")
-        self._scale_observations = RunningScale(self.pool.observation_size) if stream.normalise_observations else None
-        self._scale_rewards = RunningScale(1) if stream.normalise_rewards else None
+        size = math.prod(self.pool.observation_shape)
+        self._scale_observations = RunningScale(size) if self.settings.normalise_observations else None
+        self._scale_rewards = RunningScale(1) if self.settings.normalise_rewards else None
         self._discounted = np.zeros(self.num_envs)  # returns so far, whose scale normalises the rewards
 
     def collect(self) -> tuple[Tensor, Rollout]:
-        """One rollout: observations (rollout_steps, d) and the rest, on the net's device, steps in order of time."""
+        """One rollout: observations (rollout_steps, ...) and the rest, on the net's device, steps in order of time."""
         cut = self._act()
-        everything = torch.from_numpy(self._observations.reshape(-1, self.pool.observation_size))
+        everything = torch.from_numpy(self._observations.reshape(-1, *self.pool.observation_shape))
         observations, transitions = self._prepare(everything.to(self.device), cut)
         minibatches = partial(self.minibatches, observations, transitions)
         return observations, Rollout(transitions, self.pool.take_finished(), minibatches)
@@ -57,15 +62,14 @@ class Rollouts:
         # without the modules' own calling machinery, which costs as much as the layers of a single observation
         layers = [layer.forward for layer in (*self._actor.body, self._actor.head)]
         with torch.inference_mode():
-            noise = torch.randn(*actions.shape, generator=self._noise)
-            np.multiply(noise.numpy(), self.net.log_std.value.exp().cpu().numpy(), out=actions)
+            noise = self._draw_noise()
             for t in range(self.steps):
                 observations = self._observations[t]
                 observations[...] = self._seen(pool.observations)
                 x = torch.from_numpy(observations)
                 for layer in layers:
                     x = layer(x)
-                actions[t] += x.numpy()
+                actions[t] = self._chosen(x.numpy() + noise[t])
                 pool.step(actions[t])
                 self._rewards[t] = self._rewarded(pool)
                 self._terminated[t], self._truncated[t] = pool.terminated, pool.truncated
@@ -73,16 +77,30 @@ class Rollouts:
             self._observations[self.steps] = self._seen(pool.observations, learn=False)
         return cut
 
+    def _draw_noise(self) -> np.ndarray:
+        """What makes actions of the policy's outputs: (steps, envs, num_outputs).
+
+        Gaussian for mean actions; Gumbel for logits, whose largest sum is a draw from the categorical policy.
+        """
+        if self._discrete:
+            return -torch.empty(self._noise_shape).exponential_(generator=self._noise).log_().numpy()
+        noise = torch.randn(self._noise_shape, generator=self._noise).numpy()
+        return noise * self.net.log_std.value.exp().cpu().numpy()
+
+    def _chosen(self, outputs: np.ndarray) -> np.ndarray:
+        """The actions of the policy's outputs (envs, num_outputs), noise included or not."""
+        return outputs.argmax(1) if self._discrete else outputs
+
     @torch.inference_mode()
     def best_action(self, observation: np.ndarray) -> np.ndarray:
-        """The policy's mean action, as the environment gets it: for looking at it, not for learning.
+        """The policy's mean or most probable action, as the environment gets it: to look at it, not to learn.
 
-        (d,) -> (num_actions,).
+        observation: of the environment itself. -> (num_actions,), or (), the number of a discrete one.
 
         Of the policy on the CPU as the last rollout had it, or as the net has it where that is on the CPU too.
         """
-        x = self._seen(observation[None].astype(np.float32), learn=False)
-        return self.pool.executed(self._actor(torch.from_numpy(x))[0].numpy())
+        x = self._seen(self.pool.observed(observation)[None].astype(np.float32), learn=False)
+        return self.pool.executed(self._chosen(self._actor(torch.from_numpy(x)).numpy())[0])
 
     def _seen(self, observations: np.ndarray, learn: bool = True) -> np.ndarray:
         scale = self._scale_observations
@@ -94,35 +112,31 @@ class Rollouts:
 
     def _rewarded(self, pool) -> np.ndarray:
         if self._scale_rewards is None:
-            return pool.rewards
-        self._discounted = self._discounted * self.stream.discount + pool.rewards
+            return pool.rewards / self.settings.reward_scale
+        self._discounted = self._discounted * self.settings.discount + pool.rewards
         self._scale_rewards.update(self._discounted[:, None])
         self._discounted[pool.terminated | pool.truncated] = 0
-        return self._scale_rewards.rescale(pool.rewards)
+        return self._scale_rewards.rescale(pool.rewards) / self.settings.reward_scale
 
     @torch.no_grad()
     def _prepare(self, observations: Tensor, cut: list) -> tuple[Tensor, Minibatch]:
         """Values, log-probabilities and advantages, in one forward pass over the whole rollout."""
-        mean, values = self.net.split(self.net(observations))
+        of_policy, values = self.net.split(self.net(observations))
         count = self.steps * self.num_envs
-        actions = torch.from_numpy(self._actions.copy()).view(count, -1).to(self.device)
-        log_probs = gaussian_log_prob(actions, mean[:count], self.net.log_std.value)
+        actions = torch.from_numpy(self._actions.reshape(count, *self._actions.shape[2:]).copy()).to(self.device)
+        log_probs = self.net.distribution(of_policy[:count]).log_prob(actions)
         table = values.cpu().numpy().astype(np.float64).reshape(self.steps + 1, self.num_envs)
         next_values = np.where(self._terminated | self._truncated, 0.0, table[1:])
-        if cut and not self.stream.time_limit_is_terminal:
+        if cut and not self.settings.time_limit_is_terminal:
             steps, envs, observed = zip(*cut, strict=True)
             last = torch.from_numpy(np.stack(observed)).to(self.device)
             next_values[list(steps), list(envs)] = self.net.split(self.net(last))[1].cpu().numpy()
-        found = advantages(
-            self._rewards,
-            table[:-1],
-            next_values,
-            self._terminated | self._truncated,
-            self.stream.discount,
-            self.stream.gae_lambda,
-        )
-        returns = found + table[:-1]
-        if self.stream.standardise_advantages and self.stream.standardise_over == "rollout":
+        ended = self._terminated | self._truncated
+        of_lambda = partial(advantages, self._rewards, table[:-1], next_values, ended, self.settings.discount)
+        found = of_lambda(self.settings.gae_lambda)
+        target_lambda = self.settings.target_lambda
+        returns = (found if target_lambda is None else of_lambda(target_lambda)) + table[:-1]
+        if self.settings.standardise_advantages and self.settings.standardise_over == "rollout":
             found = standardise(found)
         flat = [torch.from_numpy(a.reshape(-1)).float().to(self.device) for a in (found, returns, table[:-1])]
         return observations[:count].clone(), Minibatch(actions, log_probs, *flat)
@@ -132,11 +146,11 @@ class Rollouts:
 
         With `target_kl`, no epoch begins once the policy has moved further than that from the rollout's.
         """
-        stream, size = self.stream, len(observations) // self.stream.minibatches
-        each_on_its_own = stream.standardise_advantages and stream.standardise_over == "minibatch"
-        start = None if stream.target_kl is None else self._policy(observations)
-        for epoch in range(stream.epochs):
-            if start and epoch and gaussian_kl(*start, *self._policy(observations)) > stream.target_kl:
+        settings, size = self.settings, len(observations) // self.settings.minibatches
+        each_on_its_own = settings.standardise_advantages and settings.standardise_over == "minibatch"
+        start = None if settings.target_kl is None else self._policy(observations)
+        for epoch in range(settings.epochs):
+            if start and epoch and start.kl(self._policy(observations)) > settings.target_kl:
                 return
             order = torch.randperm(len(observations), generator=self._order).to(self.device)
             shuffled = [tensor[order].split(size) for tensor in (observations, *batch)]
@@ -145,9 +159,10 @@ class Rollouts:
                 yield x, y._replace(advantages=standardise(y.advantages)) if each_on_its_own else y
 
     @torch.no_grad()
-    def _policy(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean actions (batch, n) and log-deviations (n,) of the net as it is now."""
-        return self.net.policy(observations), self.net.log_std.value.clone()
+    def _policy(self, observations: Tensor) -> Policy:
+        """Of the net as it is now."""
+        policy = self.net.distribution(self.net.policy(observations))
+        return type(policy)(*(field.clone() for field in policy))
 
     def state_dict(self) -> dict:
         scales = {"observations": self._scale_observations, "rewards": self._scale_rewards}

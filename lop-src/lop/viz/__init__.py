@@ -15,7 +15,7 @@ from lop.viz.compare import (
 from lop.viz.control import policy_over_time
 from lop.viz.diagnostics import dashboard_grid
 from lop.viz.explore import explore
-from lop.viz.generalisation import generalisation
+from lop.viz.generalisation import forward_transfer, generalisation
 from lop.viz.layers import dormant_heatmap, layer_ranks, ntk_spectrum
 from lop.viz.online import online_accuracy, online_curve, within_task
 from lop.viz.study import scaled_scores, study_changes, study_ranks, study_scores, tuning_curves
@@ -38,6 +38,7 @@ __all__ = [
     "dormant_heatmap",
     "explore",
     "first_moves",
+    "forward_transfer",
     "generalisation",
     "latex_table",
     "layer_ranks",

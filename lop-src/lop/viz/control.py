@@ -14,6 +14,7 @@ PANELS = (
     ("policy_kl", "Policy churn: KL(start of task, end)"),
     ("weight_change", "Mean |weight change| in the task"),
     ("action_std", "Standard deviation of actions"),
+    ("policy_entropy", "Entropy of the policy (nats)"),
 )
 
 
