@@ -3,6 +3,7 @@
 
 import copy
 import math
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -239,6 +240,12 @@ def test_what_cannot_be_played_is_one_line(options, message):
     with pytest.raises(UserError, match=message) as caught:
         DiscreteControl(0, None, "cpu", **{**SMALL, **options})
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "minatar", None)
+    with pytest.raises(UserError, match=r'need the package minatar: pip install "lop\[minatar\]"$'):
+        DiscretePool("lop/Breakout-v0", 1, seed=0)
 
 
 def test_a_net_for_other_actions_is_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,9 @@ class PolicyAndValue(Net):
     (Engstrom 2020; Andrychowicz 2021, "What matters in on-policy RL").
     """
 
-    policy_kind: ClassVar[type[Policy]]
+    policy_kind: ClassVar[type[Any]]
+    """What `distribution` returns."""
+
     actions: ClassVar[Actions]
     """Whether an action is one of `num_outputs` ("discrete"), or a vector of so many real numbers ("continuous")."""
 
@@ -66,6 +68,15 @@ class PolicyAndValue(Net):
 
     def distribution(self, outputs: Tensor) -> Policy:
         """The policy that the policy's outputs (batch, num_outputs) stand for."""
+        raise NotImplementedError
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """What added to the policy's outputs of that shape (..., num_outputs) makes `chosen` a draw; on the CPU."""
+        raise NotImplementedError
+
+    @staticmethod
+    def chosen(outputs: Tensor) -> Tensor:
+        """The actions that outputs (batch, num_outputs) stand for: with noise a draw, else the policy's best."""
         raise NotImplementedError
 
     def hidden_layers(self) -> list[HiddenLayer]:
@@ -123,3 +134,11 @@ class ActorCritic(PolicyAndValue):
 
     def distribution(self, outputs: Tensor) -> Gaussian:
         return Gaussian(outputs, self.log_std.value)
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator) * self.log_std.value.exp().cpu()
+
+    @staticmethod
+    def chosen(outputs: Tensor) -> Tensor:
+        """Vectors (batch, num_outputs)."""
+        return outputs

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from lop.nets.actor_critic import PolicyAndValue
@@ -19,6 +20,15 @@ class CategoricalPolicyAndValue(PolicyAndValue):
 
     def distribution(self, outputs: Tensor) -> Categorical:
         return Categorical.of_logits(outputs)
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Gumbel: the largest of the sums is a draw from the categorical policy."""
+        return -torch.empty(shape).exponential_(generator=generator).log_()
+
+    @staticmethod
+    def chosen(outputs: Tensor) -> Tensor:
+        """Numbers (batch,), int64."""
+        return outputs.argmax(1)
 
 
 @net("discrete_actor_critic")

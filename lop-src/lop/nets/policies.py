@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Policy(Protocol):
+    """A named tuple of tensors: one distribution per state of a batch."""
+
+    def log_prob(self, actions: Tensor) -> Tensor: ...
+
+    def entropy(self) -> Tensor: ...
+
+    def kl(self, other: Any) -> Tensor: ...
+
+    def spread(self) -> dict[str, Tensor]: ...
+
+    def _asdict(self) -> dict[str, Any]: ...
 
 
 class Gaussian(NamedTuple):
@@ -26,6 +40,10 @@ class Gaussian(NamedTuple):
     def kl(self, other: Gaussian) -> Tensor:
         """Mean over the batch of KL(self, other). -> ()."""
         return gaussian_kl(*self, *other)
+
+    def spread(self) -> dict[str, Tensor]:
+        """How much it explores, by its column in the tables."""
+        return {"action_std": self.log_std.exp().mean()}
 
 
 class Categorical(NamedTuple):
@@ -50,8 +68,8 @@ class Categorical(NamedTuple):
         """Mean over the batch of KL(self, other), in nats. -> ()."""
         return (self.log_p.exp() * (self.log_p - other.log_p)).sum(1).mean()
 
-
-Policy = Gaussian | Categorical
+    def spread(self) -> dict[str, Tensor]:
+        return {"policy_entropy": self.entropy()}
 
 
 def gaussian_log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lop.data.stream import Task
-from lop.nets.policies import Gaussian, Policy
+from lop.nets.policies import Policy
 from lop.rl.episodes import EpisodeRecorder
 from lop.rl.ppo import PPOLearner, Rollout, UpdateResult
 from lop.training.online import OnlineRecorder
@@ -63,9 +63,6 @@ class PolicyRecorder(OnlineRecorder):
 
     def close_task(self) -> dict[str, float]:
         episodes, now = self.episodes.close_task(), self._snapshot(self._start["reference"])
-        policy = self._policy(now)
-        gaussian = isinstance(policy, Gaussian)
-        spread = {"action_std": policy.log_std.exp().mean()} if gaussian else {"policy_entropy": policy.entropy()}
         return {
             **super().close_task(),
             "online_return": episodes["return"],
@@ -73,7 +70,7 @@ class PolicyRecorder(OnlineRecorder):
             "episodes": episodes["episodes"],
             "policy_kl": self._policy_kl(now),
             "weight_change": (now["parameters"] - self._start["parameters"]).abs().mean().item(),
-            **{name: value.item() for name, value in spread.items()},
+            **{name: value.item() for name, value in self._policy(now).spread().items()},
             **self._stream.world(),
         }
 

@@ -34,9 +34,9 @@ class Rollouts:
         self._actor = net.policy if self.device.type == "cpu" else copy.deepcopy(net.policy).cpu()
         shape = (self.steps, self.num_envs)
         self._observations = np.empty((self.steps + 1, self.num_envs, *self.pool.observation_shape), np.float32)
-        self._discrete = net.actions == "discrete"
-        self._actions = np.empty(*((shape, np.int64) if self._discrete else ((*shape, stream.num_outputs), np.float32)))
         self._noise_shape = (*shape, stream.num_outputs)
+        discrete = net.actions == "discrete"
+        self._actions = np.empty(shape, np.int64) if discrete else np.empty(self._noise_shape, np.float32)
         self._rewards = np.empty(shape)
         self._terminated, self._truncated = np.empty(shape, bool), np.empty(shape, bool)
         self._noise = make_generator(seed, "rl", "noise")
@@ -62,34 +62,20 @@ class Rollouts:
         # without the modules' own calling machinery, which costs as much as the layers of a single observation
         layers = [layer.forward for layer in (*self._actor.body, self._actor.head)]
         with torch.inference_mode():
-            noise = self._draw_noise()
+            noise = self.net.draw_noise(self._noise_shape, self._noise)
             for t in range(self.steps):
                 observations = self._observations[t]
                 observations[...] = self._seen(pool.observations)
                 x = torch.from_numpy(observations)
                 for layer in layers:
                     x = layer(x)
-                actions[t] = self._chosen(x.numpy() + noise[t])
+                actions[t] = self.net.chosen(x.add_(noise[t])).numpy()
                 pool.step(actions[t])
                 self._rewards[t] = self._rewarded(pool)
                 self._terminated[t], self._truncated[t] = pool.terminated, pool.truncated
                 cut += [(t, i, self._seen(pool.final_observations[i])) for i in pool.ended if pool.truncated[i]]
             self._observations[self.steps] = self._seen(pool.observations, learn=False)
         return cut
-
-    def _draw_noise(self) -> np.ndarray:
-        """What makes actions of the policy's outputs: (steps, envs, num_outputs).
-
-        Gaussian for mean actions; Gumbel for logits, whose largest sum is a draw from the categorical policy.
-        """
-        if self._discrete:
-            return -torch.empty(self._noise_shape).exponential_(generator=self._noise).log_().numpy()
-        noise = torch.randn(self._noise_shape, generator=self._noise).numpy()
-        return noise * self.net.log_std.value.exp().cpu().numpy()
-
-    def _chosen(self, outputs: np.ndarray) -> np.ndarray:
-        """The actions of the policy's outputs (envs, num_outputs), noise included or not."""
-        return outputs.argmax(1) if self._discrete else outputs
 
     @torch.inference_mode()
     def best_action(self, observation: np.ndarray) -> np.ndarray:
@@ -100,7 +86,7 @@ class Rollouts:
         Of the policy on the CPU as the last rollout had it, or as the net has it where that is on the CPU too.
         """
         x = self._seen(self.pool.observed(observation)[None].astype(np.float32), learn=False)
-        return self.pool.executed(self._chosen(self._actor(torch.from_numpy(x)).numpy())[0])
+        return self.pool.executed(self.net.chosen(self._actor(torch.from_numpy(x)))[0].numpy())
 
     def _seen(self, observations: np.ndarray, learn: bool = True) -> np.ndarray:
         scale = self._scale_observations
@@ -162,7 +148,7 @@ class Rollouts:
     def _policy(self, observations: Tensor) -> Policy:
         """Of the net as it is now."""
         policy = self.net.distribution(self.net.policy(observations))
-        return type(policy)(*(field.clone() for field in policy))
+        return self.net.policy_kind(**{name: field.clone() for name, field in policy._asdict().items()})
 
     def state_dict(self) -> dict:
         scales = {"observations": self._scale_observations, "rewards": self._scale_rewards}
