@@ -172,7 +172,7 @@ def test_hard_cases_are_measured_and_never_reset_and_the_reason_is_said():
         "left": "its features are read by mul",
     }
     assert found.undescribed["twice"] == "it is used 2 times in a forward pass"
-    assert found.undescribed["right"] == found.undescribed["tied"] == "its weight belongs to several modules"
+    assert found.undescribed["right"] == found.undescribed["tied"] == "its weight or bias belongs to several modules"
     recorder = FeatureRecorder(found.hidden_layers())
     with recorder:
         found(x)

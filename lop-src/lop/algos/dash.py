@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from lop.algos.base import Host, Intervention, intervention
-from lop.metrics.probing import probing
 from lop.nets.layer_io import WeightLayer
+from lop.nets.probing import probing
 from lop.utils.errors import UserError
 from lop.utils.ranges import OPEN_SHARE, SHARE, require
 from lop.utils.state import State, Value

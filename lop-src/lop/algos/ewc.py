@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lop.algos.base import Host, intervention
 from lop.algos.distance import Distance, DistancePenalty, HalfSquares
-from lop.metrics.probing import probing
+from lop.nets.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, require
 from lop.utils.state import NOTHING, PARAMETERS, PerEntry, State
 

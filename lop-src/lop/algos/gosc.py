@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lop.algos.base import intervention
 from lop.algos.sdp import Exponent, SpectralIntervention
-from lop.metrics.probing import probing
+from lop.nets.probing import probing
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, SHARE, require
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lop.algos.base import intervention
 from lop.algos.distance import Distance, DistancePenalty, HalfSquares
-from lop.metrics.probing import probing
 from lop.nets import FeatureRecorder
+from lop.nets.probing import probing
 from lop.utils.ranges import AMOUNT, COUNT, STEP_SIZE, require
 from lop.utils.state import State, Whole
 

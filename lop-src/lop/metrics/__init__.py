@@ -3,10 +3,10 @@
 from lop.metrics.chosen import checked_extras
 from lop.metrics.dashboard import Dashboard, dashboard_options
 from lop.metrics.evaluate import evaluate
-from lop.metrics.probing import probing
 from lop.metrics.reasons import Limited, Reason, UndefinedMetricError
 from lop.metrics.registry import CORE, METRICS, Metric, metric
 from lop.metrics.summary import format_summary
+from lop.nets.probing import probing
 from lop.utils.registry import import_modules
 
 import_modules(__name__, __path__)

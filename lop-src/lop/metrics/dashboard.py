@@ -13,9 +13,9 @@ from torch import Tensor
 from lop.metrics.chosen import Chosen, Extra, chosen
 from lop.metrics.numerics import precise
 from lop.metrics.probe import Probe, Settings
-from lop.metrics.probing import probing
 from lop.metrics.reasons import Limited, Reason, UndefinedMetricError, explained
 from lop.metrics.registry import Metric, options_of
+from lop.nets.probing import probing
 from lop.utils.errors import UserError
 from lop.utils.ranges import COUNT, require, require_choice
 

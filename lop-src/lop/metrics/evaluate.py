@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lop.metrics.numerics import all_finite, precise
 from lop.metrics.outputs import correct, example_losses, select_outputs
-from lop.metrics.probing import probing
+from lop.nets.probing import probing
 
 
 def evaluate(learner, task, split: str, limit: int | None = None) -> dict[str, float | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lop.nets.layer_io import WeightLayer
-from lop.nets.tracing import Tap, TappedCalls
+from lop.nets.taps import NthCall, Tap, TappedCalls
 from lop.utils.errors import UserError
 from lop.utils.registry import Registry
 
@@ -29,6 +30,9 @@ class HiddenLayer:
     pooling: the module between `activation` and its readers, or None where they read the features as they are.
     units_last: the activation's output is (batch, ..., features), as a Linear on sequences has it; what is recorded of
         it is (batch, features, ...).
+    overwritten: whether the net works in place in the activation's output; what is recorded of it is a copy then.
+
+    A reset of a unit whose outgoing weights are 0 leaves the net's outputs as they are, unless the layer `is_coupled`.
     """
 
     name: str
@@ -39,6 +43,19 @@ class HiddenLayer:
     expansion: int = 1
     pooling: nn.Module | None = None
     units_last: bool = False
+    overwritten: bool = False
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether `norm` takes its mean and variance over several units of an example (LayerNorm, RMSNorm, GroupNorm).
+
+        A unit's new weights then move those two numbers, and so the other units of the example (or of the group): by
+        little where there are many units, never by nothing. BatchNorm and InstanceNorm treat each unit by itself.
+        """
+        norm = self.norm
+        return isinstance(norm, nn.LayerNorm | nn.RMSNorm) or (
+            isinstance(norm, nn.GroupNorm) and norm.num_groups < norm.num_channels
+        )
 
     @property
     def units(self) -> int:
@@ -53,7 +70,10 @@ class HiddenLayer:
 
         positions: kernel positions of a Conv2d, or pixels per map where a Linear reads flattened maps.
         """
-        weight = module.weight
+        return self.by_unit(module.weight)
+
+    def by_unit(self, weight: Tensor) -> Tensor:
+        """The same view of a tensor like an outgoing module's weight."""
         return weight.view(weight.shape[0], self.expansion, self.units, -1)
 
 
@@ -100,23 +120,37 @@ class FeatureRecorder:
         self._handles = []
         tapped: dict[int, Callable[[Tensor], None]] = {}
         for i, layer in enumerate(layers):
-            keep = partial(self._keep, i, layer.units_last)
+            keep = partial(self._keep, i, layer)
             if isinstance(layer.activation, Tap):
                 tapped[layer.activation.call] = keep
+            elif isinstance(layer.activation, NthCall):
+                self._handles.append(layer.activation.module.register_forward_hook(partial(self._count, layer, keep)))
             else:
                 self._handles.append(layer.activation.register_forward_hook(partial(self._hook, keep)))
         self._tapped = TappedCalls(tapped) if tapped else None
+        self._counts: Counter[HiddenLayer] = Counter()  # calls of the activations that are called more than once
 
-    def _keep(self, index: int, units_last: bool, output: Tensor) -> None:
+    def _keep(self, index: int, layer: HiddenLayer, output: Tensor) -> None:
         features = output if self._keep_graph else output.detach()
-        self.features[index] = features.movedim(-1, 1) if units_last else features
+        features = features.clone() if layer.overwritten else features
+        self.features[index] = features.movedim(-1, 1) if layer.units_last else features
 
     def _hook(self, keep: Callable[[Tensor], None], module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if self.recording:
             keep(output)
 
+    def _count(
+        self, layer: HiddenLayer, keep: Callable[[Tensor], None], module: nn.Module, inputs: tuple, output: Tensor
+    ) -> None:
+        assert isinstance(layer.activation, NthCall)
+        if self.recording:
+            if self._counts[layer] == layer.activation.index:
+                keep(output)
+            self._counts[layer] += 1
+
     def __enter__(self) -> FeatureRecorder:
         self.recording = True
+        self._counts.clear()
         if self._tapped is not None:
             self._tapped.__enter__()
         return self

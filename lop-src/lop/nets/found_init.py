@@ -43,7 +43,7 @@ def remember_found(model: nn.Module) -> None:
         if getattr(module, "init", None) is not None or hasattr(module, "fresh_parameters"):
             continue
         own = dict(module.named_parameters(recurse=False))
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d) and "weight" in own:  # else it is computed from others
             remember(module, _found(module.weight, module.bias))
         elif own and not isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
             moments = {name: (p.mean().item(), _spread(p)) for name, p in own.items()}
@@ -51,7 +51,7 @@ def remember_found(model: nn.Module) -> None:
 
 
 def _found(weight: Tensor, bias: Tensor | None) -> FoundInit:
-    std = weight.square().mean().sqrt().item()
+    std = weight.double().square().mean().sqrt().item()  # squares of half precision may be 0
     uniform = weight.abs().max().item() <= 1.02 * math.sqrt(3) * std
     bound = 0.0 if bias is None else bias.abs().max().item()
     return FoundInit("found_uniform" if uniform else "found_normal", "linear", weight_std=std, bias=bound)

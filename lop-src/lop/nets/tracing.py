@@ -8,43 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-ACTIVATIONS = frozenset(
-    (
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "prelu",
-        "rrelu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
-        "hardtanh",
-        "hardsigmoid",
-        "sigmoid",
-        "tanh",
-        "softplus",
-        "softsign",
-        "logsigmoid",
-        "hardshrink",
-        "softshrink",
-        "tanhshrink",
-        "threshold",
-        "sin",
-        "cos",
-    )
-)
-"""Names of functions that work on every entry by itself; in place they end in an underscore."""
+from lop.nets.taps import ACTIVATIONS, ASKING, LIKE, name_of
+from lop.nets.values import address, tensors_in
 
+UNSEEN = "an operation that cannot be watched"
+"""Name of what made a tensor in a way that torch's functions do not show: scripts, vmap, autograd functions."""
 
-def name_of(function: Callable) -> str:
-    return getattr(function, "__name__", str(function)).strip("_")
+_OF_WEIGHTS = ("input", "weight", "bias")
 
 
 @dataclass(eq=False)
@@ -52,8 +26,9 @@ class Operation:
     """One call of a torch function, or of a module taken as a whole (`module`, then `whole` is True).
 
     name: of the function, without the underscore of those that work in place. inputs, outputs: numbers of the values
-    that flow in and out; those that do not depend on the net's input are left out. call: how many calls of functions
-    in `ACTIVATIONS` came before. parameters: those among its arguments.
+    that flow in and out; those that do not depend on the net's input are left out. aliases: numbers of what else lies
+    in the memory that it has overwritten. module: the childless one that is running, if one is. call: how many calls of
+    functions in `ACTIVATIONS` came before. parameters: those among its arguments.
     """
 
     name: str
@@ -66,11 +41,10 @@ class Operation:
     whole: bool
     call: int
     parameters: list[nn.Parameter]
+    aliases: list[int] = field(default_factory=list)
 
     def replayed(self, x: Tensor) -> Tensor:
         """The same operation on other values; it has one input."""
-        if self.whole:
-            return self.function(x)
         first = self.inputs[0]
 
         def swapped(value: Any) -> Any:
@@ -79,6 +53,15 @@ class Operation:
         leaf = {"is_leaf": lambda value: isinstance(value, _Value)}
         args, kwargs = pytree.tree_map(swapped, (self.args, self.kwargs), **leaf)
         return self.function(*args, **kwargs)
+
+    @property
+    def layer(self) -> nn.Linear | nn.Conv2d | None:
+        """The module whose weight it multiplies its one input by, in that module's own call."""
+        if self.name not in ("linear", "conv2d") or not isinstance(self.module, nn.Linear | nn.Conv2d):
+            return None
+        given = dict(zip(_OF_WEIGHTS, self.args, strict=False)) | self.kwargs
+        own = all(given.get(name) is self.module._parameters.get(name) for name in _OF_WEIGHTS[1:])
+        return self.module if own and isinstance(given["input"], _Value) and len(self.inputs) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -92,12 +75,17 @@ class _Value:
 class Trace:
     """operations in order; shapes of values by their number; outputs: values that the net returned.
 
+    overwritten: values whose memory a later operation has written to. strays: by a parameter's id, the name of an
+    operation that reads it and is no call of its own module. calls: names of the functions in `ACTIVATIONS`, in order.
     users: of a value, the operations that read it. makers: of a value, the operation it came from.
     """
 
     operations: list[Operation] = field(default_factory=list)
     shapes: dict[int, torch.Size] = field(default_factory=dict)
     outputs: set[int] = field(default_factory=set)
+    overwritten: set[int] = field(default_factory=set)
+    strays: dict[int, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.users: dict[int, list[Operation]] = {}
@@ -107,130 +95,186 @@ class Trace:
         self.operations.append(operation)
         for value in dict.fromkeys(operation.inputs):
             self.users.setdefault(value, []).append(operation)
-        for value in operation.outputs:
+        for value in (*operation.outputs, *operation.aliases):
             self.makers[value] = operation
 
 
-def trace(model: nn.Module, example: Any, whole: Callable[[nn.Module], bool]) -> Trace:
-    """The operations of one forward pass in evaluation mode. whole: which modules are one operation.
+def trace(model: nn.Module, arguments: tuple, whole: Callable[[nn.Module], bool]) -> Trace:
+    """The operations of one forward pass. whole: which modules are one operation.
 
-    example: a batch, or a tuple of arguments. Modes, buffers and random numbers are as before when it ends.
+    Modes, buffers and random numbers are the caller's affair (`probing`).
     """
-    modes = [(module, module.training) for module in model.modules()]
-    recorder = _Recorder(whole)
-    handles = list(recorder.watch(model))
-    arguments = example if isinstance(example, tuple) else (example,)
-    model.eval()
     try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # without gradients attention takes another path
-            for tensor in _tensors(arguments):
+        return _trace(model, pytree.tree_map_only(Tensor, _with_graph, arguments), whole)
+    except RuntimeError:  # what has a graph cannot be overwritten everywhere
+        return _trace(model, pytree.tree_map_only(Tensor, torch.clone, arguments), whole)
+
+
+def _trace(model: nn.Module, arguments: tuple, whole: Callable[[nn.Module], bool]) -> Trace:
+    recorder = _Recorder(model, whole)
+    handles = list(recorder.watch(model))
+    try:
+        with torch.enable_grad():  # without gradients attention takes another path, and what is unseen leaves no graph
+            for tensor in tensors_in(arguments):
                 recorder.number(tensor)
             with recorder:
                 outputs = model(*arguments)
-        recorder.trace.outputs = {recorder.numbers[id(t)] for t in _tensors(outputs) if id(t) in recorder.numbers}
+            recorder.returned(outputs)
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes:
-            module.training = training
     return recorder.trace
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in pytree.tree_leaves(values) if isinstance(value, Tensor)]
+def _with_graph(tensor: Tensor) -> Tensor:
+    """A copy that has a graph behind it, but is no leaf, which could not be overwritten."""
+    copy = tensor.detach().clone()
+    with torch.enable_grad():
+        return copy.requires_grad_().clone() if copy.is_floating_point() else copy
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, whole: Callable[[nn.Module], bool]):
+    def __init__(self, model: nn.Module, whole: Callable[[nn.Module], bool]):
         super().__init__()
         self.trace = Trace()
-        self.numbers: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
         self._kept: list[Tensor] = []  # so that no two tensors of the pass have one id
+        self._nodes: dict[Any, list[int]] = {}  # of autograd's graph: the values that came out of them
         self._is_whole = whole
         self._running: list[nn.Module] = []  # innermost last
+        self._versions: list[list[tuple[Tensor, int]]] = []  # of what those that are one operation were given
         self._inside = 0  # of modules that are one operation
-        self._calls = 0
+        self._owners: dict[int, list[nn.Module]] = {}
+        self._memory: dict[int, int] = {}  # of parameters: by its address, the parameter's id
+        for module in model.modules():
+            for p in module._parameters.values():
+                if p is not None:
+                    self._owners.setdefault(id(p), []).append(module)
+                    self._memory[address(p)] = id(p)
 
     def number(self, tensor: Tensor) -> int:
         """A new number for what this tensor holds now."""
         number = len(self._kept)
         self._kept.append(tensor)
-        self.numbers[id(tensor)] = number
+        if id(tensor) in self._numbers:
+            self.trace.overwritten.add(self._numbers[id(tensor)])
+        self._numbers[id(tensor)] = number
         self.trace.shapes[number] = tensor.shape
+        if tensor.grad_fn is not None:
+            self._nodes.setdefault(tensor.grad_fn, []).append(number)
         return number
 
     def watch(self, model: nn.Module) -> Iterator[Any]:
         for module in model.modules():
-            if next(module.children(), None) is None:
-                yield module.register_forward_pre_hook(self._enter)
-                yield module.register_forward_hook(self._leave)
+            if not isinstance(module, torch.jit.ScriptModule):  # they take no hooks
+                yield module.register_forward_pre_hook(self._enter, with_kwargs=True)
+                yield module.register_forward_hook(self._leave, with_kwargs=True)
 
-    def _enter(self, module: nn.Module, inputs: tuple) -> None:
+    def returned(self, outputs: Any) -> None:
+        found = tensors_in(outputs)
+        self._adopt(found)
+        self.trace.outputs = {self._numbers[id(tensor)] for tensor in found if id(tensor) in self._numbers}
+
+    def _whole(self, module: nn.Module) -> bool:
+        return next(module.children(), None) is None and self._is_whole(module)
+
+    def _enter(self, module: nn.Module, inputs: tuple, kwargs: dict[str, Any]) -> None:
         self._running.append(module)
-        self._inside += self._is_whole(module)
+        if self._whole(module):
+            self._versions.append([] if self._inside else self._before(tensors_in((inputs, kwargs))))
+            self._inside += 1
 
-    def _leave(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+    def _leave(self, module: nn.Module, inputs: tuple, kwargs: dict[str, Any], output: Any) -> None:
         self._running.pop()
-        if self._is_whole(module):
+        if self._whole(module):
             self._inside -= 1
+            versions, call = self._versions.pop(), len(self.trace.calls)
             if not self._inside:
-                self._add(name_of(type(module)), module, inputs, {}, output, module, whole=True, call=self._calls)
+                self._add(name_of(type(module)), module, inputs, kwargs, output, module, versions, True, call)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        call = self._calls
-        self._calls += name_of(func) in ACTIVATIONS
-        module = self._running[-1] if self._running else None
-        if self._inside:
-            return func(*args, **kwargs)
-        before = [self.numbers.get(id(tensor)) for tensor in _tensors((args, kwargs))]
+        kwargs, name, call = kwargs or {}, name_of(func), len(self.trace.calls)
+        if name in ACTIVATIONS:
+            self.trace.calls.append(name)
+        given = tensors_in((args, kwargs))
+        skips = bool(self._inside) or any(map(is_functorch_wrapped_tensor, given))
+        versions = [] if skips else self._before(given)
         output = func(*args, **kwargs)
-        if any(number is not None for number in before) and _tensors(output):
-            self._add(name_of(func), func, args, kwargs, output, module, whole=False, call=call)
+        asks = name in LIKE or (name in ASKING and not tensors_in(output))
+        if not asks:
+            self._note_strays(name, given)
+        if not (asks or skips):
+            running = self._running[-1] if self._running else None
+            module = None if running is None or next(running.children(), None) else running
+            self._add(name, func, args, kwargs, output, module, versions, False, call)
         return output
 
-    def _add(self, name: str, function: Any, args: Any, kwargs: Any, output: Any, module, *, whole: bool, call: int):
-        def described(value: Any) -> Any:
-            known = isinstance(value, Tensor) and id(value) in self.numbers
-            return _Value(self.numbers[id(value)]) if known else value
+    def _note_strays(self, name: str, given: list[Tensor]) -> None:
+        """Keeps which parameters are read by what is no call of their own module."""
+        running = self._running[-1] if self._running else None
+        weighs = not isinstance(running, nn.Linear | nn.Conv2d) or name in ("linear", "conv2d")
+        for tensor in given:
+            own = id(tensor)
+            if not isinstance(tensor, nn.Parameter):
+                own = 0 if own in self._numbers else self._memory.get(address(tensor), 0)  # a view made earlier
+            elif weighs and any(module is running for module in self._owners.get(own, ())):
+                continue
+            if own:
+                self.trace.strays.setdefault(own, name)
 
-        found = _tensors((args, kwargs))
-        inputs = [self.numbers[id(tensor)] for tensor in found if id(tensor) in self.numbers]
+    def _add(self, name, function, args, kwargs, output, module, versions, whole: bool, call: int) -> None:
+        given, results = [tensor for tensor, _ in versions], tensors_in(output)
+        inputs = [self._numbers[id(tensor)] for tensor in given if id(tensor) in self._numbers]
         if not inputs:
             return
+
+        def described(value: Any) -> Any:
+            known = isinstance(value, Tensor) and id(value) in self._numbers
+            return _Value(self._numbers[id(value)]) if known else value
+
         args, kwargs = pytree.tree_map(described, (args, kwargs))
-        parameters = [tensor for tensor in found if isinstance(tensor, nn.Parameter)]
-        outputs = [self.number(tensor) for tensor in _tensors(output)]
-        self.trace.add(Operation(name, function, args, kwargs, inputs, outputs, module, whole, call, parameters))
+        parameters = [tensor for tensor in given if isinstance(tensor, nn.Parameter)]
+        written = [tensor for tensor, version in versions if tensor._version != version]
+        named = {id(tensor) for tensor in results}
+        results += [tensor for tensor in written if id(tensor) not in named and not isinstance(tensor, nn.Parameter)]
+        outputs = [self.number(tensor) for tensor in results]
+        aliases = [self.number(tensor) for tensor in self._sharing(written, results)]
+        operation = Operation(
+            name, function, args, kwargs, inputs, outputs, module, whole, call, parameters, aliases=aliases
+        )
+        self.trace.add(operation)
 
+    def _sharing(self, written: list[Tensor], results: list[Tensor]) -> list[Tensor]:
+        """The other known tensors whose memory has been written to."""
+        if not written:
+            return []
+        places, named = {address(tensor) for tensor in written}, {id(tensor) for tensor in results}
+        known = {id(tensor): tensor for tensor in self._kept}
+        return [tensor for own, tensor in known.items() if own not in named and address(tensor) in places]
 
-class Tap(nn.Module):
-    """Stands for an activation that is no module of its own: the output of the call-th function in `ACTIVATIONS`."""
+    def _before(self, given: list[Tensor]) -> list[tuple[Tensor, int]]:
+        """What an operation is given, and how often its memory has been written to."""
+        self._adopt(given)
+        return [(tensor, tensor._version) for tensor in given]
 
-    def __init__(self, call: int):
-        super().__init__()
-        self.call = call
+    def _adopt(self, given: list[Tensor]) -> None:
+        """Tensors of which nobody saw how they were made, but whose graph leads back to known values."""
+        for tensor in given:
+            unknown = id(tensor) not in self._numbers and not isinstance(tensor, nn.Parameter)
+            if unknown and tensor.grad_fn is not None and (sources := self._sources(tensor.grad_fn)):
+                number = self.number(tensor)
+                self.trace.add(Operation(UNSEEN, torch.clone, (), {}, sources, [number], None, False, -1, []))
 
-
-class TappedCalls(TorchFunctionMode):
-    """Hands the outputs of some calls of a forward pass to whoever asked for them.
-
-    wanted: by the call's number what to do with its output.
-    """
-
-    def __init__(self, wanted: dict[int, Callable[[Tensor], None]]):
-        super().__init__()
-        self.wanted, self._calls = wanted, 0
-
-    def __enter__(self):
-        self._calls = 0
-        return super().__enter__()
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        output = func(*args, **(kwargs or {}))
-        if name_of(func) in ACTIVATIONS:
-            give = self.wanted.get(self._calls)
-            self._calls += 1
-            if give is not None:
-                give(output)
-        return output
+    def _sources(self, node: Any) -> list[int]:
+        found: dict[int, None] = {}
+        frontier, visited = [node], set()
+        while frontier:
+            node = frontier.pop()
+            if node is None or node in visited:
+                continue
+            visited.add(node)
+            if node in self._nodes:
+                found |= dict.fromkeys(self._nodes[node])
+            else:
+                frontier += [earlier for earlier, _ in node.next_functions]
+        return list(found)
