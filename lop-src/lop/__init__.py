@@ -43,6 +43,7 @@ _DOOR = {
     "Task": "lop.data.stream",
     "TaskStream": "lop.data.stream",
     "Learner": "lop.training.learner",
+    "make_learner": "lop.training.made",
     "Monitor": "lop.monitor",
     "UserError": "lop.utils.errors",
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -19,6 +19,7 @@ from lop.metrics.chosen import Extra
 from lop.nets import Net
 from lop.nets.describe import describe
 from lop.runs.records import phase_rows, scalar_columns
+from lop.training.learner import Learner
 from lop.utils.errors import UserError, shown
 from lop.viz import dashboard_grid
 from lop.viz.style import Figure
@@ -26,6 +27,7 @@ from lop.viz.style import Figure
 LOSSES: dict[Any, str] = {F.cross_entropy: "cross_entropy", F.mse_loss: "mse"}
 LOSS_MODULES: dict[type, str] = {nn.CrossEntropyLoss: "cross_entropy", nn.MSELoss: "mse"}
 TIMED_STEPS = 5
+Stretch = TypeVar("Stretch")
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class Monitor:
     """Measures a model before and after each task, epoch, or whatever a stretch of training is.
 
     model: any `nn.Module` that takes one batch and returns outputs (batch, outputs); hidden layers are found by
-    `lop.describe` at the first call of `before`, unless it is described already. loss: "cross_entropy", "mse", or
-    torch's function or module for one of them. extras: diagnostics beyond the eleven, by name or as sections. test:
-    held-out examples (x, y), for test_acc. options: the other options of `lop.Dashboard` (reference_size, ntk_size...).
+    `lop.describe` at the first call of `before`, unless it is described already. Or a `lop.Learner`, whose loss is then
+    the loss. loss: "cross_entropy", "mse", or torch's function or module for one of them. extras: diagnostics beyond
+    the eleven, by name or as sections. test: held-out examples (x, y), for test_acc. options: the other options of
+    `lop.Dashboard` (reference_size, ntk_size...).
 
     Whatever is measured leaves no trace in the model: modes, buffers, gradients, hooks, random numbers are as before.
     `table` has a row per stretch and columns `eff_rank_before`, `eff_rank_after`, ...; `layers` a row per hidden layer.
@@ -64,14 +67,15 @@ class Monitor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Learner,
         loss: Any = "cross_entropy",
         *,
         extras: Sequence[Extra] = (),
         test: Batch | None = None,
         **options: Any,
     ):
-        self.model, self.loss, self.test = model, _loss_name(loss), test
+        self.model, self.test = model, test
+        self.loss = model.loss if isinstance(model, Learner) else _loss_name(loss)
         self._extras, self._options = extras, options
         self._dashboard: Dashboard | None = None
         self._before: dict[str, Any] | None = None
@@ -79,11 +83,12 @@ class Monitor:
         self._rows: list[dict[str, Any]] = []
         self._layers: list[dict[str, Any]] = []
         self._seconds: list[float] = []
-        if isinstance(model, Net):
+        if isinstance(model, Net | Learner):
             self._watch(model)
 
-    def _watch(self, net: Net) -> Dashboard:
-        self._dashboard = Dashboard(_Watched(net, self.loss), extras=self._extras, **self._options)
+    def _watch(self, own: Net | Learner) -> Dashboard:
+        watched = own if isinstance(own, Learner) else _Watched(own, self.loss)
+        self._dashboard = Dashboard(watched, extras=self._extras, **self._options)
         return self._dashboard
 
     @property
@@ -101,7 +106,10 @@ class Monitor:
         """
         if len(x) != len(y) or not len(x):
             raise UserError(f"monitor: expected as many targets as inputs, and one at least, got {len(x)} and {len(y)}")
-        dashboard = self._dashboard or self._watch(describe(self.model, x[:2]))
+        dashboard = self._dashboard
+        if dashboard is None:
+            assert isinstance(self.model, nn.Module)  # as a learner's net is described
+            dashboard = self._watch(describe(self.model, x[:2]))
         self._task = GivenTask(len(self._rows), None, 1, 1, len(x), (x, y), self.test)
         self._before = dashboard.before(self._task)
         return self._before
@@ -125,6 +133,16 @@ class Monitor:
         self._rows.append(row)
         self._before = None
         return values
+
+    def each(self, stretches: Iterable[Stretch], x: Tensor, y: Tensor) -> Iterator[Stretch]:
+        """The stretches as they are, each measured before and after: `for epoch in monitor.each(range(9), x, y):`.
+
+        One that the loop breaks off is not measured after.
+        """
+        for stretch in stretches:
+            self.before(x, y)
+            yield stretch
+            self.after()
 
     @property
     def table(self) -> pd.DataFrame:

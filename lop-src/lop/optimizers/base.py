@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lop.nets.statistics import frozen_statistics
+from lop.optimizers.derivatives import missing_derivative
 from lop.optimizers.evaluation import Evaluation, Pass
 from lop.optimizers.members import MEMBER, Members
 from lop.optimizers.multi_tensor import Generators, Number, clip_by_global_norm, scratch_like
@@ -120,7 +121,13 @@ class ClosureOptimizer(ResettableOptimizer, Generic[E]):
         """One update. Returns the loss of the first forward pass, detached."""
         if not callable(closure):
             raise UserError("closure must be a function that runs the forward pass and returns the scalar loss")
-        loss = self._step(closure)
+        try:
+            loss = self._step(closure)
+        except RuntimeError as error:
+            problem = missing_derivative(error, type(self).__name__, self.model)
+            if problem is None:
+                raise
+            raise problem from error
         self.steps += 1
         return loss
 
