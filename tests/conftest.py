@@ -1,3 +1,5 @@
+import gc
+
 import plugged
 import pytest
 import torch
@@ -33,9 +35,23 @@ def pytest_collection_modifyitems(config, items):
     items[:] = chosen
 
 
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector does not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def _about_a_plugin(item) -> bool:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return any(isinstance(value, str) and value in plugged.names for value in parameters)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """A run forces each of its files onto the disk, for the day the power fails, which no test makes it do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

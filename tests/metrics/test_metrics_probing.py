@@ -131,8 +131,14 @@ def train(net, optimizer_name, task, diagnostics: bool):
     return learner
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "sassha", "sophiag", "kfac"])
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    ("net", "optimizer"),
+    [
+        *(("mlp", name) for name in ("sgd", "adam", "sassha", "sophiag", "kfac")),
+        *(("convnet", name) for name in ("adam", "kfac")),
+        *(("resnet", name) for name in ("sgd", "sassha")),  # its batch norms have statistics
+    ],
+)
 def test_training_with_and_without_diagnostics_is_bit_identical(net, optimizer, images):
     random_state = torch.get_rng_state()
     learners = []

@@ -18,8 +18,13 @@ from lop.runs import checkpoint
 FULL = "the disk is full; free some space and run the same command again"
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
-@pytest.mark.parametrize("operation", ["open", "fsync", "replace"])
+@pytest.mark.parametrize(
+    ("operation", "number"),
+    [
+        *((operation, errno.ENOSPC) for operation in ("open", "fsync", "replace")),
+        *(("open", errno.EDQUOT), ("replace", errno.EROFS), ("fsync", errno.EIO)),
+    ],
+)
 def test_any_failing_write_leaves_the_last_checkpoint(tmp_path, data_dir, whole, monkeypatch, operation, number):
     """From some moment on every write fails, the way the system reports it."""
     configuration = config(data_dir, tmp_path)

@@ -125,7 +125,7 @@ def test_an_output_that_becomes_active_starts_as_a_new_one(name, second, resumed
     """Its first step is a new optimizer's, also when the process was stopped between the tasks."""
     learner = make_learner(optimizer=name, lr=0.01, **LATE[name])
     learner.start_task(Task4(0, 1, 2))
-    for seed in range(100):
+    for seed in range(40):
         learner.learn(*batch(seed))
     if resumed:
         saved, learner = learner.state_dict(), make_learner(optimizer=name, lr=0.01, **LATE[name])
