@@ -1,6 +1,5 @@
 """The other notebooks, cell by cell in this process, in a small form: embedded, generated or missing data."""
 
-from dataclasses import asdict
 from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
@@ -9,6 +8,7 @@ import jupytext
 import pytest
 import yaml
 from generated_data import write_cifar, write_class_files
+from in_process import Here
 
 from lop.executors import EXECUTORS
 from lop.notebook import run_parameters
@@ -123,14 +123,8 @@ def test_the_tutorial(tmp_path, shown):
 def test_the_report_of_a_study(tmp_path, shown, monkeypatch):
     """It trains what is missing, and only reads what is there."""
 
-    class Here:
-        def run(self, jobs, work):
-            for job in jobs:
-                trained.append(job.name)
-                yield from work(asdict(job))
-
-    trained: list[str] = []
-    monkeypatch.setitem(EXECUTORS, "here", Here)
+    here = Here()
+    monkeypatch.setitem(EXECUTORS, "here", lambda: here)
     own = {**TINY, "benchmark.num_tasks": 8, "benchmark.epochs": 1, "net.hidden": [4]}
     study = {
         "benchmarks": {"digits": {"benchmark": "permuted_digits", "set": own}},
@@ -146,13 +140,13 @@ def test_the_report_of_a_study(tmp_path, shown, monkeypatch):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(study))
     play("study", study=str(path))
-    assert len(trained) == 3  # populations: tuning, and the evaluation of each method
+    assert len(here.names) == 3  # populations: tuning, and the evaluation of each method
     answer = next(value.data for value in shown if "has the best mean online accuracy" in getattr(value, "data", ""))
     assert "## Limits" in answer
     assert any("| method | seeds | Early |" in getattr(value, "data", "") for value in shown)
     assert figures(shown) >= 5
     play("study", study=str(path), overrides={"evaluation.seeds": "0-1"})
-    assert len(trained) == 3
+    assert len(here.names) == 3
 
 
 def test_compare_trains_a_demonstration_only_where_there_is_nothing(tmp_path, shown, capsys):

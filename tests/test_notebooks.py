@@ -73,8 +73,15 @@ def test_one_cell_holds_the_parameters():
     assert wanted | {"time_limit_hours", "resume", "baseline", "dataset", "lr", "device", "overrides"} <= names
 
 
-def test_the_notebook_runs_and_says_what_it_did(tmp_path):
-    notebook = execute(tmp_path, num_tasks=2, algos="sdp, ema", seeds="3-4", optimizer="sassha", lr=0.01)
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """(folder, notebook): a method of two seeds and its baseline."""
+    folder = tmp_path_factory.mktemp("executed")
+    return folder, execute(folder, num_tasks=2, algos="sdp, ema", seeds="3-4", optimizer="sassha", lr=0.01)
+
+
+def test_the_notebook_runs_and_says_what_it_did(executed):
+    folder, notebook = executed
     said = texts(notebook)
     assert "Task 0 Summary" in said
     assert "Task 1 Summary" in said
@@ -88,14 +95,13 @@ def test_the_notebook_runs_and_says_what_it_did(tmp_path):
     assert "2 runs, accuracy" in said  # progress, as mean and spread
     assert "**Two seeds decide nothing.**" in said
     assert images(notebook) >= 6
-    folders = sorted(path.parent.name for path in (tmp_path / "results").glob("*/tasks.csv"))
+    folders = sorted(path.parent.name for path in (folder / "results").glob("*/tasks.csv"))
     assert len(folders) == 4
     assert any("sgd-s3" in name for name in folders)
 
 
-def test_the_answer_comes_before_the_figures_and_long_blocks_are_folded(tmp_path):
-    small = {"benchmark.epochs": 1, "net.hidden": [8], "run.threads": 1}
-    notebook = execute(tmp_path, num_tasks=2, seeds="0-2", overrides=small)
+def test_the_answer_comes_before_the_figures_and_long_blocks_are_folded(executed):
+    _, notebook = executed
     outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     answer = next(i for i, data in enumerate(outputs) if "## What came out" in data.get("text/markdown", ""))
     assert not any("image/png" in data for data in outputs[:answer])

@@ -11,6 +11,7 @@ import yaml
 from plugged import REGISTRIES
 
 import lop
+from lop.cli import main
 from lop.plan import BENCHMARKS
 from lop.utils.errors import UserError
 
@@ -68,9 +69,10 @@ def test_by_papermill(tmp_path):
     assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.05, 0.05])
 
 
-def test_in_the_workers_of_a_sweep(tmp_path):
+@pytest.mark.usefixtures("forgotten")
+def test_in_the_worker_and_the_kernel_of_a_sweep(tmp_path, monkeypatch, capsys):
     grid = {
-        "grid": {"seed": [0, 1]},
+        "grid": {"seed": [0]},
         "settings": {
             "benchmark": "plugged_shift",
             "benchmark.dataset": "plugged_lines",
@@ -80,11 +82,12 @@ def test_in_the_workers_of_a_sweep(tmp_path):
             **{f"metrics.{name}": value for name, value in SETTINGS["metrics"].items()},
         },
         "results_dir": str(tmp_path / "out"),
-        "parallel": 2,
     }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
-    assert "2 finished" in command("sweep", "-c", tmp_path / "grid.yaml", cwd=tmp_path)
-    assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.05] * 4)
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "-c", "grid.yaml"]) == 0
+    assert "1 finished" in capsys.readouterr().out
+    assert largest_weights(tmp_path / "out").tolist() == pytest.approx([0.05] * 2)
 
 
 @pytest.fixture

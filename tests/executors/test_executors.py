@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from works import TINY, Here, die, tables, tiny_jobs, train_and_die_once
+from in_process import Here
+from works import TINY, die, tables, tiny_jobs, train_and_die_once
 
 from lop.executors import LocalProcesses, Outcome, SlurmQueue, job_of, make_executor, populations, train
 from lop.executors.parcels import moved, packed, plugin_sources, unpack

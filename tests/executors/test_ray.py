@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from works import Here, tables, tiny_jobs
+from in_process import Here
+from works import tables, tiny_jobs
 
 from lop.executors import RayCluster, train
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import asdict
 from pathlib import Path
 
 from lop.executors import Job, job_of, populations, train
@@ -19,14 +18,6 @@ def tiny_jobs(results_dir: Path, seeds="0-1", overrides=None) -> list[Job]:
         config = make_config(benchmark="permuted_digits", optimizer=optimizer, overrides=own)
         jobs += [job_of(group) for group in populations(members(config, seeds=seeds))]
     return jobs
-
-
-class Here:
-    """An executor without processes: one job after the other in this one."""
-
-    def run(self, jobs, work):
-        for job in jobs:
-            yield from work(asdict(job))
 
 
 def tables(results_dir: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 """Reinforcement learning runs: tables, the command lines, and resuming bit-identically after kills."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -187,23 +188,30 @@ def test_every_config_is_valid_and_runs_in_a_small_form(path, tmp_path):
     assert all(p.isfinite().all() for p in weights(result.folder).values())
 
 
-def test_the_published_names_command(tmp_path):
-    command = [sys.executable, str(SOURCE / "lop/rl/run_ppo_2nd.py"), "-c", str(CONFIGS[0]), "-s", "4"]
+def published_command(monkeypatch, *arguments: str) -> int:
+    """The status with which the script ends."""
+    script = str(SOURCE / "lop/rl/run_ppo_2nd.py")
+    monkeypatch.setattr("sys.argv", [script, *arguments])
+    monkeypatch.setattr("sys.path", [str(Path(script).parent), *sys.path])  # as Python does it for a script
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(script, run_name="__main__")
+    return end.value.code
+
+
+def test_the_published_names_command(tmp_path, monkeypatch, capsys):
+    arguments = ["-c", str(CONFIGS[0]), "-s", "4"]
     for key, value in {**SMALL, "benchmark.num_tasks": 1, "run.results_dir": tmp_path}.items():
-        command += ["--set", f"{key}={value}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Task 0 Summary" in done.stdout
+        arguments += ["--set", f"{key}={value}"]
+    assert published_command(monkeypatch, *arguments) == 0
+    assert "Task 0 Summary" in capsys.readouterr().out
     (folder,) = tmp_path.glob("rl_ant*-s4-*")
     assert (folder / "tasks.csv").exists()
 
 
-def test_the_published_names_command_is_a_door_to_main():
-    command = [sys.executable, str(SOURCE / "lop/rl/run_ppo_2nd.py"), "-c", "nowhere.yml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+def test_the_published_names_command_is_a_door_to_main(monkeypatch, capsys):
+    assert published_command(monkeypatch, "-c", "nowhere.yml") == 2
     message = "error: config nowhere.yml: No such file or directory; give the path of a .json, .yaml or .yml file\n"
-    assert done.stderr == message
+    assert capsys.readouterr().err == message
 
 
 def test_a_film_shows_the_checkpoints_policy(tmp_path, monkeypatch):

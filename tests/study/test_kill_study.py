@@ -9,9 +9,10 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from in_process import Here
 
 from lop.cli import main
-from lop.executors import LocalProcesses
+from lop.executors import EXECUTORS
 from lop.study import Driver, make_study
 from lop.study.tables import comparison_table, runs_table
 
@@ -29,6 +30,7 @@ SMALL = {
     },
     "tuning": {"seeds": "100-101", "extend": 0, "set": {"run.checkpoint_every": 40}},
     "evaluation": {"seeds": "0-1"},
+    "executor": {"name": "local", "parallel": 1},
 }
 
 
@@ -52,7 +54,8 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_killed_with_a_worker_it_goes_on_to_the_same_tables(tmp_path, capsys):
+def test_killed_with_a_worker_it_goes_on_to_the_same_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(EXECUTORS, "here", Here)
     path, results = written(tmp_path, "killed"), tmp_path / "killed"
     command = [sys.executable, str(ROOT / "lop-src" / "main.py"), "study", "-c", str(path), "--no-report"]
     driver = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -64,11 +67,11 @@ def test_killed_with_a_worker_it_goes_on_to_the_same_tables(tmp_path, capsys):
     driver.kill()
     driver.wait()
     wait_for(lambda: not any(map(alive, family)))
-    assert main(["study", "-c", str(path), "--no-report"]) == 0
+    assert main(["study", "-c", str(path), "--no-report", "--executor", "here"]) == 0
     said = capsys.readouterr().out
     assert "has the best mean online accuracy" in said
     study = make_study({**SMALL, "results_dir": str(tmp_path / "whole")})
-    whole = Driver(study, LocalProcesses(parallel=1)).run()
+    whole = Driver(study, Here()).run()
     killed = Driver(make_study({**SMALL, "results_dir": str(results)})).read()
     for table in (runs_table, lambda result: comparison_table(result, {})):
         one, other = (table(result).drop(columns="seconds_per_task") for result in (whole, killed))

@@ -1,14 +1,13 @@
 """Grids: their cells, what is run again and what is not, and one real sweep."""
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from lop.cli import main
 from lop.executors import Outcome
 from lop.runs import load
 from lop.sweep import Cell, jobs_of, make_grid, read_grid, sweep
@@ -130,7 +129,7 @@ def test_what_is_done_is_not_run_again(tmp_path):
     assert [row["state"] for row in table] == ["finished"] + ["done before"] * 7
 
 
-def test_the_command_runs_lists_failures_and_goes_on(tmp_path):
+def test_the_command_runs_lists_failures_and_goes_on(tmp_path, monkeypatch, capsys):
     """Two cells in two processes; one fails when its notebook runs, for a data set that is not there."""
     path, results = tmp_path / "grid.yaml", tmp_path / "results"
     text = (
@@ -139,16 +138,15 @@ def test_the_command_runs_lists_failures_and_goes_on(tmp_path):
         f"results_dir: {results}\nparallel: 2\n"
     )
     path.write_text(text)
-    command = [sys.executable, str(ROOT / "lop-src" / "main.py"), "sweep", "-c", str(path)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert first.returncode == 1, first.stderr
-    assert "failed:" in first.stderr
-    assert "not/here" in first.stderr
-    assert "1 finished" in first.stdout
+    monkeypatch.chdir(ROOT)
+    status, first = main(["sweep", "-c", str(path)]), capsys.readouterr()
+    assert status == 1, first.err
+    assert "failed:" in first.err
+    assert "not/here" in first.err
+    assert "1 finished" in first.out
     assert load(results).runs.set_index("state").loc["finished", "tasks_done"] == 1
     (notebook,) = [p for p in (results / "notebooks").glob("*.ipynb") if "failed" not in p.name]
     assert any(cell.get("outputs") for cell in nbformat.read(notebook, as_version=4).cells)
     path.write_text(text.replace(", not/here", ""))
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert again.returncode == 0, again.stderr
-    assert "1 cells, 1 done before, 0 to run" in again.stdout
+    assert main(["sweep", "-c", str(path)]) == 0
+    assert "1 cells, 1 done before, 0 to run" in capsys.readouterr().out
