@@ -11,8 +11,6 @@ from works import tables, tiny_jobs
 
 from lop.executors import RayCluster, train
 
-ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
-
 
 def started(node):
     """Ray gives a node 30 seconds to start, which a busy machine may not have."""
@@ -27,6 +25,7 @@ def started(node):
 
 @pytest.fixture
 def cluster(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default: beside other processes they would stand still
     from ray.cluster_utils import Cluster
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from optimizer_problems import fill
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -18,6 +17,8 @@ DAMPING = 1e-3
 
 def digits(side: int = 8):
     """64 digits as images, enlarged to side x side."""
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images[:64] / 16).view(-1, 1, 8, 8)
     return interpolate(x, size=side, mode="bilinear"), torch.tensor(labels[:64])

@@ -1,6 +1,7 @@
 """Scalars for TensorBoard: the numbers of the tables, also after a resume."""
 
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -10,12 +11,12 @@ from lop.runs import RunFolder
 from lop.runs.scalars import Scalars
 from lop.utils.errors import UserError
 
-accumulator = pytest.importorskip(
-    "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
-)
+pytestmark = pytest.mark.skipif(find_spec("tensorboard") is None, reason="TensorBoard is not installed")
 
 
 def read(folder) -> dict:
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
