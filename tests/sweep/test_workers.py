@@ -56,7 +56,7 @@ def grid_with(tmp_path, *cells, seeds=(0, 1), parallel=2):
     return grid
 
 
-def wait_for(what, seconds: float = 90) -> None:
+def wait_for(what, seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it took too long"
