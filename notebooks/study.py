@@ -32,6 +32,7 @@ from lop import viz
 from lop.notebook import check_parameters, show
 from lop.study import command, run_study
 from lop.study.course import evaluation_runs, paper_table
+from lop.study.figures import drawn
 
 check_parameters()
 plan = command.read(study, overrides)
@@ -85,7 +86,7 @@ show(viz.study_ranks, tables.runs)
 # %%
 for name, found in evaluated.items():
     display(Markdown(f"**{name}**"))
-    show(viz.online_accuracy, found.tasks, baselines=[plan.reference])
+    show(viz.online_accuracy, drawn(found.tasks, plan.drawn), baselines=[plan.reference])
 
 # %% [markdown]
 # ## Tuning
@@ -109,7 +110,7 @@ display(HTML(tables.grids.to_html(index=False, na_rep="")))
 # %%
 for name, found in evaluated.items():
     display(Markdown(f"**{name}**"))
-    show(viz.order_of_moves, found.tasks, baselines=[plan.reference])
+    show(viz.order_of_moves, drawn(found.tasks, plan.drawn), baselines=[plan.reference])
 
 # %% [markdown]
 # ## Cost

@@ -9,6 +9,7 @@ from lop.config import override, read_file
 from lop.study.course import run_study
 from lop.study.driver import StudyResult
 from lop.study.dry import DryRun
+from lop.study.figures import write_figures
 from lop.study.file import make_study
 from lop.study.report import make_report
 from lop.study.spec import Study
@@ -39,6 +40,7 @@ def part(path: str | Path, methods: list[str], benchmarks: list[str]) -> dict[st
             found[section] = {name: one for name, one in there.items() if name in names}
     if methods:
         reference = data.get("reference") or next(iter(data["methods"]))
+        found["drawn"] = None  # might name others
         found["methods"] = {reference: data["methods"][reference], **found["methods"]}
     if benchmarks:
         kept = {name: _only(method, benchmarks) for name, method in found.get("methods", data["methods"]).items()}
@@ -61,6 +63,7 @@ def run(path: str | Path, overrides: dict[str, Any], report: bool = True) -> Stu
     if result.interrupted:
         print("stopped, or other processes hold some of the runs: run the same command again to go on")
     elif report:
+        write_figures(result, tables)
         print(make_report(study, Path(path), overrides))
     if result.failed:
         print(f"{len(result.failed)} runs failed; the same command tries them again")

@@ -84,10 +84,14 @@ def make_study(data: dict[str, Any], name: str = "study") -> Study:
     if reference not in methods:
         problem = f"no such method, {shown(reference)}; {near_matches(reference, methods)}"
         raise UserError(problem, option="reference", joint=": ")
+    for one in given.drawn or []:
+        if one not in methods:
+            raise UserError(f"no such method, {shown(one)}; {near_matches(one, methods)}", option="drawn", joint=": ")
     return Study(
         name=name,
         cases=cases,
         reference=reference,
+        drawn=given.drawn or list(methods),
         tuning_seeds=seeds[0],
         evaluation_seeds=seeds[1],
         select=tuning.select,

@@ -58,7 +58,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFile:
-    """The sections of the file as they are written."""
+    """The sections of the file as they are written. drawn: the methods that are drawn over the tasks; None: all."""
 
     benchmarks: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
@@ -66,6 +66,7 @@ class StudyFile:
     evaluation: dict[str, Any] = field(default_factory=dict)
     set: dict[str, Any] = field(default_factory=dict)
     reference: str | None = None
+    drawn: list[str] | None = None
     results_dir: str = "results/study"
     executor: str | dict[str, Any] = "local"
     threads: int = 1
@@ -98,6 +99,7 @@ class Study:
     name: str
     cases: list[Case]
     reference: str
+    drawn: list[str]
     tuning_seeds: list[int]
     evaluation_seeds: list[int]
     select: str
