@@ -343,3 +343,15 @@ def test_what_cannot_be_overwritten_with_a_graph_is_watched_without_one():
     given = x.clone()
     assert describe(Halved(lambda n, h, g, o: o), x).not_reset == {}
     assert torch.equal(x, given)
+
+
+def test_views_that_have_lost_their_graph_are_no_obstacle():
+    class Split(Net):
+        def forward(self, x):
+            h = F.relu(self.a(x))
+            left, _ = h.chunk(2, 1)
+            h.add_(1)
+            del left
+            return self.head(F.relu(self.b(h)))
+
+    assert describe(Split(None), torch.randn(4, 5)).not_reset == {"a": "its features are read by chunk"}

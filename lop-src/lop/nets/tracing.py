@@ -160,8 +160,8 @@ class _Recorder(TorchFunctionMode):
             self.trace.overwritten.add(self._numbers[id(tensor)])
         self._numbers[id(tensor)] = number
         self.trace.shapes[number] = tensor.shape
-        if tensor.grad_fn is not None:
-            self._nodes.setdefault(tensor.grad_fn, []).append(number)
+        if (node := _node(tensor)) is not None:
+            self._nodes.setdefault(node, []).append(number)
         return number
 
     def watch(self, model: nn.Module) -> Iterator[Any]:
@@ -261,7 +261,7 @@ class _Recorder(TorchFunctionMode):
         """Tensors of which nobody saw how they were made, but whose graph leads back to known values."""
         for tensor in given:
             unknown = id(tensor) not in self._numbers and not isinstance(tensor, nn.Parameter)
-            if unknown and tensor.grad_fn is not None and (sources := self._sources(tensor.grad_fn)):
+            if unknown and (node := _node(tensor)) is not None and (sources := self._sources(node)):
                 number = self.number(tensor)
                 self.trace.add(Operation(UNSEEN, torch.clone, (), {}, sources, [number], None, False, -1, []))
 
@@ -278,3 +278,11 @@ class _Recorder(TorchFunctionMode):
             else:
                 frontier += [earlier for earlier, _ in node.next_functions]
         return list(found)
+
+
+def _node(tensor: Tensor) -> Any:
+    """Of autograd's graph; None without one, and for one of several views after another of them has changed."""
+    try:
+        return tensor.grad_fn
+    except RuntimeError:
+        return None
