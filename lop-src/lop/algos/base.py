@@ -70,6 +70,8 @@ INTERVENTIONS: Registry[type[Intervention]] = Registry("intervention")
 intervention = INTERVENTIONS.register
 """Decorator: `@intervention("name")` on an Intervention makes it known by that name."""
 
+PENALTY = ("penalty", "add_penalty_gradient")  # its value, and its gradient where that is known
+
 
 @intervention("bp")  # nothing: plain backprop
 class Intervention:
@@ -118,8 +120,9 @@ class Intervention:
         own = [name for name, value in vars(cls).items() if callable(value) and not name.startswith("__")]
         if own and "stacks" not in vars(cls):
             cls.stacks = False  # what a subclass writes anew need not be written for a stack
-        if "penalty" in own and "add_penalty_gradient" not in own:
-            cls.add_penalty_gradient = Intervention.add_penalty_gradient  # type: ignore[method-assign]
+        value, gradient = PENALTY
+        if value in own and gradient not in own:
+            setattr(cls, gradient, getattr(Intervention, gradient))  # the one inherited is another penalty's
 
     def attach(self, host: Host) -> None:
         """Sees the net's hidden layers and the optimizer; randomness comes from `host.make_generator(*purpose)`."""
