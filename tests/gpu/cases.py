@@ -27,6 +27,8 @@ PRETENDED = "pretended"
 SHAPES = {
     "mlp": (7,),
     "actor_critic": (7,),
+    "discrete_actor_critic": (7,),
+    "conv_actor_critic": (3, 10, 10),
     "convnet": (1, 12, 12),
     "cnn": (3, 12, 12),
     "resnet18": (3, 8, 8),
@@ -35,6 +37,8 @@ SHAPES = {
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [9, 8]},
     "actor_critic": {"hidden": [8, 7]},
+    "discrete_actor_critic": {"hidden": [8, 7]},
+    "conv_actor_critic": {"channels": [4], "kernel_sizes": [3], "hidden": [6]},
     "convnet": {"channels": [4, 5], "kernel_sizes": [3, 3], "hidden": [6]},
     "cnn": {"channels": [4, 5], "kernel_sizes": [3, 3], "hidden": [6]},
     "resnet18": {"width": 4, "blocks": [1, 1]},

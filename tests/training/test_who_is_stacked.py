@@ -23,7 +23,7 @@ from lop.training.stacked import StackedPopulation
 
 def test_who_is_stackable():
     found = {name for name in list_optimizers() if get_optimizer_or_none(name)}
-    assert found == {*STACKED, "sophia"}
+    assert found - {"mine"} == {*STACKED, "sophia"}  # another test's own may be there, too
 
 
 def get_optimizer_or_none(name):

@@ -75,7 +75,7 @@ def _owned(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Gradient
         if g is None:
             continue
         storage = g.untyped_storage()
-        shares = storage.data_ptr() in places or storage.nbytes() != g.numel() * g.element_size()
+        shares = storage._cdata in places or storage.nbytes() != g.numel() * g.element_size()
         found[p] = g.clone(memory_format=torch.contiguous_format) if shares else g
-        places.add(storage.data_ptr())
+        places.add(storage._cdata)  # of the memory itself, also where it is only pretended
     return found
