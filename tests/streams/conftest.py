@@ -1,6 +1,5 @@
 import pytest
 from generated_data import write_data
-from small_streams import OWN_DATA, SMALL
 
 from lop.experiment import make_stream
 
@@ -13,6 +12,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def make(folder):
+    from small_streams import OWN_DATA, SMALL  # not above: it counts what plugins add, which are loaded after this file
+
     def make(name, seed=0, **options):
         return make_stream(name, {**OWN_DATA[name], **SMALL[name], **options}, seed, str(folder), "cpu")
 
