@@ -44,7 +44,7 @@ def train(learner, task_of, start=0, stop=10**9):
 
 
 # Each with an elementwise optimizer and with one that holds curvature, in turn: what a method saves does not depend on
-# the optimizer, and what an optimizer saves under all methods at once is tested below.
+# the optimizer. What an optimizer saves is tested with the optimizers, not here under all methods at once.
 PAIRS = [
     (name, kind[i % len(kind)]) for i, name in enumerate(sorted(INTERVENTIONS)) for kind in (ELEMENTWISE, CURVATURE)
 ]

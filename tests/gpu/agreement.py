@@ -32,6 +32,8 @@ from lop.nets import NETS
 from lop.plan import BENCHMARKS
 from lop.training.stacked import StackedPopulation
 
+LONG = ("trainability", "hessian_eps_rank", "hessian_eps_ranks")  # with their defaults, of many steps
+
 
 def _precisions() -> Iterator[tuple[torch.dtype, float]]:
     yield torch.float64, DOUBLE
@@ -85,7 +87,7 @@ def metrics(device: str) -> Iterator[Check]:
                 learner = make_learner(place, dtype, net="convnet", optimizer="adam")
                 task = SmallTask(SHAPES["convnet"], 0, place, dtype)
                 learner.start_task(task)
-                extras = [{"name": name, "steps": 8} if name == "trainability" else name for name in METRICS]
+                extras = [{"name": name, "steps": 8} if name in LONG else name for name in METRICS]
                 board = Dashboard(learner, reference_size=16, ntk_size=6, extras=extras)
                 board.before(task)
                 train(learner, lambda k, task=task: task, tasks=1)

@@ -30,7 +30,7 @@ folder.mkdir(parents=True)
 (folder / "status.json").write_text('{"state": "finished"}')
 """
 FINISH = """\
-from lop.notebook import plan
+from lop.plan import plan
 from lop.runs import RunFolder
 config = plan(optimizer=optimizer, seed=seed, results_dir=results_dir, baseline=baseline, overrides=overrides)[0]
 with RunFolder(config) as folder:
