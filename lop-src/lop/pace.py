@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 
@@ -42,17 +43,20 @@ class TimedPopulation:
 
     def step_seconds(self, seconds: float, most: int) -> float:
         """Of one step of all: the mean over about so many seconds, at most so many steps, without the first one."""
-        batches = zip(*(task.batches(0) for task in self._tasks), strict=True)
+        first: float | None = None  # what is set up once (modules are imported) weighs little in the whole
         taken: list[float] = []
-        while sum(taken) < seconds and len(taken) < most:
-            began = self._now()
-            batch = next(batches, None)
-            if batch is None:
-                break
+        began = self._now()
+        for batch in zip(*(task.batches(0) for task in self._tasks), strict=True):
             self._population.learn(batch)
-            taken.append(self._now() - began)
-        taken = taken[1:] or taken  # what is set up once weighs little in the whole
-        return sum(taken) / len(taken)
+            now = self._now()
+            if first is None:
+                first = now - began
+            else:
+                taken.append(now - began)
+            if sum(taken) >= seconds or len(taken) >= most:
+                break
+            began = now
+        return statistics.fmean(taken or [first or 0.0])
 
     def _now(self) -> float:
         """When all that was asked of the device is done."""
