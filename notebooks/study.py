@@ -31,13 +31,16 @@ from IPython.display import HTML, Markdown, display
 from lop import viz
 from lop.notebook import check_parameters, show
 from lop.study import command, run_study
-from lop.study.course import evaluation_runs, paper_table
+from lop.study.course import evaluation_runs, paper_differences, paper_table
 from lop.study.figures import drawn
 
 check_parameters()
 plan = command.read(study, overrides)
 result, tables = run_study(plan, report=lambda line: None)
 comparison = {name: tables.comparison[tables.comparison["benchmark"] == name] for name in plan.benchmarks}
+alike = {  # one colour for a method in all figures
+    name: {"baselines": [plan.reference], "among": list(rows["method"])} for name, rows in comparison.items()
+}
 evaluated = {name: evaluation_runs(result, name) for name in plan.benchmarks}
 
 # %% [markdown]
@@ -71,14 +74,13 @@ for name in plan.benchmarks:
 
 # %%
 if len(tables.differences):
-    shown = tables.differences.drop(columns="reference").set_index(["benchmark", "measure", "method"])
-    display(shown.style.format("{:.4g}").format("{:.0f}", subset=["seeds"]))
+    display(paper_differences(tables.differences, tables.comparison))
 
 # %% [markdown]
 # ## Ranks over benchmarks
 
 # %%
-show(viz.study_ranks, tables.runs)
+show(viz.study_ranks, tables.runs, reference=plan.reference)
 
 # %% [markdown]
 # ## Over the tasks
@@ -86,7 +88,7 @@ show(viz.study_ranks, tables.runs)
 # %%
 for name, found in evaluated.items():
     display(Markdown(f"**{name}**"))
-    show(viz.online_accuracy, drawn(found.tasks, plan.drawn), baselines=[plan.reference])
+    show(viz.online_accuracy, drawn(found.tasks, plan.drawn), **alike[name])
 
 # %% [markdown]
 # ## Tuning
@@ -110,7 +112,7 @@ display(HTML(tables.grids.to_html(index=False, na_rep="")))
 # %%
 for name, found in evaluated.items():
     display(Markdown(f"**{name}**"))
-    show(viz.order_of_moves, drawn(found.tasks, plan.drawn), baselines=[plan.reference])
+    show(viz.order_of_moves, drawn(found.tasks, plan.drawn), **alike[name])
 
 # %% [markdown]
 # ## Cost

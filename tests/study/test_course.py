@@ -9,6 +9,7 @@ import yaml
 from study_runs import TASKS, Written, lr_of
 
 from lop.study import make_study, run_study, study_results
+from lop.study.course import paper_differences
 from lop.study.scores import _first_part
 from lop.study.tuning import Tried, best, beyond, edges, extension
 
@@ -222,3 +223,12 @@ def test_the_tables_are_files(given, tmp_path):
     assert text.splitlines()[0].startswith("| method | seeds | Early | Late | Change | Mean |")
     assert r"\toprule" in (folder / "digits.tex").read_text()
     assert comparison["tasks"].iloc[0] == TASKS
+
+
+def test_differences_are_shown_in_the_unit_of_what_was_measured():
+    row = {"method": "adam", "reference": "sgd", "measure": "mean", "p": 0.0625, "p_holm": 0.5, "seeds": 5}
+    numbers = {"difference": -0.0259, "low": -0.029, "high": -0.0235}
+    differences = pd.DataFrame([{"benchmark": name, **row, **numbers} for name in ("digits", "regression")])
+    measured = pd.DataFrame({"benchmark": ["digits", "regression"], "measure": ["online_accuracy", "online_loss"]})
+    shown = paper_differences(differences, measured)["difference"]
+    assert list(shown) == ["-2.6 pp [-2.9, -2.4]", "-0.026 [-0.029, -0.024]"]

@@ -108,3 +108,54 @@ def test_ranks_and_profiles():
         viz.study_ranks(runs()[lambda table: table["method"] == "good"])
     with pytest.raises(UserError, match="no run of the evaluation"):
         viz.study_scores(comparison(seeds=0))
+
+
+def test_a_method_has_one_colour_in_all_figures():
+    methods = ["sgd", "adam", "sassha"]
+    names = [(m, seed) for m in methods for seed in range(2)]
+    table = pd.DataFrame(
+        [
+            {"benchmark": "digits", "method": m, "purpose": "evaluation", "seed": seed, "measure": "online_accuracy"}
+            | {"mean": 0.5 + 0.1 * methods.index(m) + 0.01 * seed}
+            for m, seed in names
+        ]
+    )
+    tasks = pd.DataFrame(
+        [{"label": m, "run": f"{m}{s}", "seed": s, "task": t, "online_accuracy": 0.5} for m, s in names for t in (0, 1)]
+    )
+    top_to_bottom = ["sassha", "adam", "sgd"]
+    scores = viz.study_scores(comparison(), reference="sgd").axes[0]
+    dots = {name: one[0].get_color() for name, one in zip(top_to_bottom, scores.containers, strict=True)}
+    ranks = viz.study_ranks(table, reference="sgd").axes[1]
+    assert {name: one[0].get_color() for name, one in zip(top_to_bottom, ranks.containers, strict=True)} == dots
+    some = tasks[tasks["label"] != "adam"]  # where not all are drawn
+    curves = viz.online_accuracy(some, baselines=["sgd"], among=methods).axes[0].get_lines()
+    assert {line.get_label(): line.get_color() for line in curves} == {m: dots[m] for m in ("sgd", "sassha")}
+
+
+@pytest.mark.parametrize("draw", [viz.online_accuracy, viz.online_curve], ids=["tasks", "steps"])
+def test_a_long_legend_covers_no_curve(draw):
+    rows = [
+        {
+            "label": f"m{i}",
+            "run": f"m{i}",
+            "seed": 0,
+            "task": t,
+            "bin": 0,
+            "step": t,
+            "online_accuracy": 0.5,
+            "accuracy": 0.5,
+        }
+        for i in range(9)
+        for t in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    few, many = draw(table[table["label"].isin(["m0", "m1"])]), draw(table)
+    assert few.axes[0].get_legend() is not None
+    many.canvas.draw()
+    (legend,) = many.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"m{i}" for i in range(9)]
+    panel = many.axes[0].get_tightbbox()
+    assert many.axes[0].get_legend() is None
+    assert legend.get_window_extent().y1 <= panel.y0
+    assert panel.height == pytest.approx(few.axes[0].get_tightbbox().height, rel=0.1)  # not at the panel's cost

@@ -108,6 +108,23 @@ def paper_table(comparison: pd.DataFrame, benchmark: str) -> pd.DataFrame:
     return pd.DataFrame(shown).set_index("method")
 
 
+def paper_differences(differences: pd.DataFrame, comparison: pd.DataFrame) -> pd.DataFrame:
+    """The paired differences as text, in the unit of what was measured: `-2.6 pp [-2.9, -2.4]`.
+
+    Index: benchmark, measure, method. comparison: says what each benchmark measured.
+    """
+    measures = comparison.drop_duplicates("benchmark").set_index("benchmark")["measure"].map(measure_of)
+    numbers = zip(*(differences[name] for name in ("benchmark", "difference", "low", "high")), strict=True)
+    return pd.DataFrame(
+        {
+            **{name: differences[name] for name in ("benchmark", "measure", "method")},
+            "difference": [measures[name].change_text(*triple) for name, *triple in numbers],
+            **{name: [f"{value:.2g}" for value in differences[name]] for name in ("p", "p_holm")},
+            "seeds": differences["seeds"],
+        }
+    ).set_index(["benchmark", "measure", "method"])
+
+
 def _with_interval(measure, value: float, low: float, high: float) -> str:
     text = measure.text(value)
     return f"{text} [{measure.text(low)}, {measure.text(high)}]" if low == low else text

@@ -41,11 +41,12 @@ def write_figures(result: StudyResult, tables: StudyTables) -> None:
         if tasks.empty:
             continue
         rows, few = tables.comparison[tables.comparison["benchmark"] == name], drawn(tasks, study.drawn)
+        alike = {"baselines": [study.reference], "among": list(rows["method"])}  # colours as in the scores
         figures = {
             "scores": partial(viz.study_scores, rows, reference=study.reference),
             "changes": partial(viz.study_changes, rows, reference=study.reference),
-            "tasks": partial(viz.online_accuracy, few, baselines=[study.reference]),
-            "moves": partial(viz.order_of_moves, few, baselines=[study.reference]),
+            "tasks": partial(viz.online_accuracy, few, **alike),
+            "moves": partial(viz.order_of_moves, few, **alike),
         }
         for kind, draw in figures.items():
             try:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from lop.utils.errors import UserError
 from lop.viz.measures import value_axis
-from lop.viz.style import Figure, draw_mean, label_styles, new_figure, prepared, styled, task_axis
+from lop.viz.style import Figure, draw_mean, label_legend, label_styles, new_figure, prepared, styled, task_axis
 
 # Column of the task table, axis label.
 PANELS = (
@@ -38,5 +38,5 @@ def policy_over_time(tasks: pd.DataFrame, *, baselines: Sequence[str] = ()) -> F
         value_axis(ax)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    axes[0, 0].legend(loc="best")
+    label_legend(figure, axes[0, 0])
     return figure

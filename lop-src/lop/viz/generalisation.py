@@ -8,7 +8,17 @@ import pandas as pd
 
 from lop.utils.errors import UserError
 from lop.viz.measures import measure_of, value_axis
-from lop.viz.style import Figure, draw_mean, label_styles, new_figure, prepared, seeds_note, styled, task_axis
+from lop.viz.style import (
+    Figure,
+    draw_mean,
+    label_legend,
+    label_styles,
+    new_figure,
+    prepared,
+    seeds_note,
+    styled,
+    task_axis,
+)
 
 TEST, RETURN = "test_acc_after", "online_return"
 
@@ -62,7 +72,7 @@ def _over_tasks(
     left.set_title(words[1] + (f" ({note})" if note else ""))
     value_axis(left, measure_of(column))
     task_axis(left)
-    left.legend(loc="best")
+    label_legend(figure, left)
     if reference is not None:
         gaps = gap_to(tasks, reference, column)
         right = axes[0, 1]

@@ -12,6 +12,7 @@ from lop.viz.measures import performance, value_axis
 from lop.viz.style import (
     Figure,
     draw_mean,
+    label_legend,
     label_styles,
     new_figure,
     prepared,
@@ -41,7 +42,7 @@ def online_accuracy(tasks: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",),
     ax.set_ylabel(name if column == "online_return" else f"{name}\n(predicted before each update)")
     value_axis(ax, measure)
     ax.set_title(_title(f"{name} over tasks", tasks))
-    ax.legend(loc="best")
+    label_legend(figure, ax)
     return figure
 
 
@@ -83,7 +84,7 @@ def online_curve(online: pd.DataFrame, *, baselines: Sequence[str] = ("sgd",), a
     ax.set_ylabel(f"{name} in the bin")
     value_axis(ax, measure)
     ax.set_title(_title(f"{name} within and across tasks", online))
-    ax.legend(loc="best")
+    label_legend(figure, ax)
     return figure
 
 

@@ -145,7 +145,7 @@ def _curve(rows: pd.DataFrame, key: str | None) -> tuple[str, pd.DataFrame] | No
 
 
 @styled
-def study_ranks(runs: pd.DataFrame) -> Figure:
+def study_ranks(runs: pd.DataFrame, *, reference: str = "") -> Figure:
     """How the methods rank over all benchmarks and seeds.
 
     runs: a study's table of runs; its evaluation runs count. Left: performance profiles (Dolan & Moré 2002; Agarwal et
@@ -156,7 +156,7 @@ def study_ranks(runs: pd.DataFrame) -> Figure:
     scores = scaled_scores(runs)
     if scores["method"].nunique() < 2:
         raise UserError("fewer than two methods have ended runs: nothing to rank")
-    styles = label_styles(scores.assign(label=scores["method"]), [])
+    styles = label_styles(pd.DataFrame({"label": runs["method"]}), [reference])
     ranks = {name: mean_interval(list(rows["rank"])) for name, rows in scores.groupby("method", sort=False)}
     ordered = sorted(ranks, key=lambda name: ranks[name].value)
     figure, axes = new_figure(1, 2, height=max(3.2, 1.3 + 0.34 * len(ordered)))

@@ -23,6 +23,8 @@ DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BASELINE_COLOR = "#767676"
 MOST_MARKERS = 25  # points of a curve up to which they are marked
+MOST_INSIDE = 5  # labels of a legend that is drawn over a panel's free corner
+LEGEND_CHARACTERS, LEGEND_LINE = 110, 0.22  # of a legend below: that fit into a line; inches
 WIDTH = 9.0  # inches; about the text column of a notebook
 STYLE = {
     **sns.axes_style("whitegrid"),
@@ -148,6 +150,17 @@ def draw_mean(ax: Axes, table: pd.DataFrame, x: str, value: str, **style) -> Non
     if curve["error"].notna().any():
         low, high = curve["mean"] - curve["error"], curve["mean"] + curve["error"]
         ax.fill_between(curve.index, low, high, color=style.get("color"), alpha=0.18, linewidth=0)
+
+
+def label_legend(figure: MatplotlibFigure, ax: Axes) -> None:
+    """Inside the panel where a few labels leave it room, else below the whole figure, which grows by its lines."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) <= MOST_INSIDE:
+        ax.legend(loc="best")
+        return
+    columns = max(1, min(4, LEGEND_CHARACTERS // (max(map(len, labels)) + 8)))
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * -(-len(labels) // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def task_axis(ax: Axes) -> None:

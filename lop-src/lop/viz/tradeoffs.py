@@ -14,6 +14,7 @@ from lop.viz.style import (
     Figure,
     interval_bars,
     intervals_note,
+    label_legend,
     label_styles,
     new_figure,
     prepared,
@@ -91,7 +92,7 @@ def sensitivity(
         ax.xaxis.set_minor_locator(NullLocator())
     measured.format_axis(ax.yaxis)
     ax.set(xlabel=setting, ylabel=f"{measured.label}, {measure}")
-    ax.legend(loc="best")
+    label_legend(figure, ax)
     note = seeds_note(prepared(tasks, ["task"]).assign(label="all")) if table["seeds"].max() > 1 else ""
     figure.suptitle(f"Sensitivity to {setting}" + (" (mean ± standard error)" if note else ""), x=0.01, ha="left")
     return figure
@@ -99,7 +100,11 @@ def sensitivity(
 
 @styled
 def order_of_moves(
-    tasks: pd.DataFrame, *, metrics: Sequence[str] | None = None, baselines: Sequence[str] = ()
+    tasks: pd.DataFrame,
+    *,
+    metrics: Sequence[str] | None = None,
+    baselines: Sequence[str] = (),
+    among: Sequence[str] = (),
 ) -> Figure:
     """The task at which each diagnostic left the range of the first tasks, earliest on top; performance as a line.
 
@@ -110,7 +115,7 @@ def order_of_moves(
     moved = table[np.isfinite(table["task"])]
     if moved.empty:
         raise UserError("nothing has moved away from where it was in the first tasks: more tasks are needed")
-    styles = label_styles(prepared(tasks, ["task"]), baselines)
+    styles = label_styles(prepared(tasks, ["task"]), baselines, among)
     inner = moved[moved["metric"] != "performance"]
     names = list(inner.groupby("metric")["task"].min().sort_values(kind="stable").index)
     figure, axes = new_figure(1, 1, height=1.8 + 0.34 * max(1, len(names)))
@@ -118,10 +123,12 @@ def order_of_moves(
     step = 0.6 / max(1, len(styles))
     for i, (label, style) in enumerate(styles.items()):
         shift = (i - (len(styles) - 1) / 2) * step
-        ax.plot([], [], "s", color=style["color"], label=label)
+        seen = style["color"] in {other["color"] for other in [*styles.values()][:i]}
+        look = {"color": style["color"], "markerfacecolor": "white" if seen else style["color"]}
+        ax.plot([], [], "s", label=label, **look)
         for row in inner[inner["label"] == label].itertuples():
             marker = {1.0: "^", -1.0: "v"}.get(row.direction, "o")
-            ax.plot([row.task], [-names.index(row.metric) - shift], marker, color=style["color"], markersize=8)
+            ax.plot([row.task], [-names.index(row.metric) - shift], marker, markersize=8, **look)
         when = moved[(moved["label"] == label) & (moved["metric"] == "performance")]["task"]
         if len(when):
             ax.axvline(when.iloc[0], color=style["color"], linestyle="--", linewidth=1.4)
