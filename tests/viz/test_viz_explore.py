@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_tables import make_layers, make_online, make_tasks
+from matplotlib.colors import to_rgba
 
+from lop import viz
 from lop.runs import Results
 from lop.utils.attended import attended
 from lop.utils.errors import UserError
@@ -61,3 +64,30 @@ def test_nothing_is_shown_where_nobody_could_use_it(tmp_path, capsys):
     assert not attended()
     explore(tmp_path)  # there are no runs here, and nobody is told
     assert capsys.readouterr().out == ""
+
+
+def looks(drawn) -> dict[str, tuple]:
+    """Colour, dashes and marker of everything with a name in a figure, and where it is drawn."""
+    lines = [line for ax in drawn.axes for line in ax.get_lines() if not line.get_label().startswith("_")]
+    return {line.get_label(): (to_rgba(line.get_color()), line.get_linestyle(), line.get_marker()) for line in lines}
+
+
+STATIC = {
+    "online accuracy": lambda results: viz.online_accuracy(results.tasks, baselines=["sgd"]),
+    "online curve": lambda results: viz.online_curve(results.online, baselines=["sgd"]),
+    "diagnostics": lambda results: viz.dashboard_grid(results.tasks, metrics=["eff_rank"], baselines=["sgd"]),
+    "layer ranks": lambda results: viz.layer_ranks(results.layers),
+}
+
+
+@pytest.mark.parametrize("kind", STATIC)
+def test_a_choice_looks_as_it_does_in_the_figure_of_all(kind):
+    """Colours, names and numbers of layers: also of the last label and the last layer, chosen alone."""
+    labels = ("adam", "sgd", "sassha", "ema")
+    tasks, layers, online = make_tasks(labels, seeds=1), make_layers(labels), make_online(labels)
+    results = Results(tasks=tasks.assign(run=tasks["label"]), layers=layers, online=online)
+    one = figure(results, kind, runs=["ema"], metrics=["eff_rank"], layers=[2], baselines=["sgd"])
+    everything, chosen = looks(STATIC[kind](results)), looks(one)
+    assert chosen
+    assert chosen.keys() == {name for name in everything if name in ("ema", "ema, before", "hidden2")}
+    assert chosen == {name: everything[name] for name in chosen}

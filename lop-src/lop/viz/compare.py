@@ -13,9 +13,11 @@ from lop.viz.measures import final_measure, measure_of, performance
 from lop.viz.style import (
     Figure,
     at_least,
+    handles_of,
     interval_bars,
     intervals_note,
     label_styles,
+    legend_below,
     new_figure,
     prepared,
     styled,
@@ -236,7 +238,7 @@ def diagnostics_vs_accuracy(
     grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1])
     forest = figure.add_subplot(grid[:, 0])
     _forest(forest, table, names, styles)
-    figure.legend(handles=forest.get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    legend_below(figure, handles_of(forest))
     strength = table.assign(rho=table["rho"].abs()).groupby("metric")["rho"].max().sort_values(ascending=False)
     for cell, metric in enumerate(strength.dropna().index[:2]):
         ax = figure.add_subplot(grid[cell, 1])

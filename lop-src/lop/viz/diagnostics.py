@@ -16,6 +16,7 @@ from lop.viz.style import (
     Figure,
     draw_mean,
     label_styles,
+    legend_below,
     new_figure,
     prepared,
     seeds_note,
@@ -24,6 +25,7 @@ from lop.viz.style import (
 )
 
 PHASE_TEXT = {"before": "before the task", "after": "after the task"}
+MOST_ENTRIES, LONGEST = 8, 26  # lines and letters of a legend that fit into a cell
 
 
 def present_metrics(tasks: pd.DataFrame, metrics: Sequence[str] | None, phases: Sequence[str]) -> list[str]:
@@ -65,9 +67,8 @@ def dashboard_grid(
     names = present_metrics(tasks, metrics, phases)
     styles = label_styles(tasks, baselines, among)
     columns = 3
-    full = len(names) % columns == 0  # no cell is left for the legend: it goes below
     rows = -(-len(names) // columns)
-    figure, axes = new_figure(rows, columns, height=2.25 * rows + 0.4 + 0.9 * full)
+    figure, axes = new_figure(rows, columns, height=2.25 * rows + 0.4)
     for ax, name in zip(axes.flat, names, strict=False):
         for label, style in styles.items():
             runs = tasks[tasks["label"] == label]
@@ -80,9 +81,11 @@ def dashboard_grid(
         task_axis(ax)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
-    where = {"loc": "outside lower center", "ncols": 4} if full else {"loc": "center left"}
     handles, title = _legend(styles, phases, tasks)
-    (figure if full else axes.flat[len(names)]).legend(handles=handles, title=title, **where)
+    if len(names) % columns == 0 or len(handles) > MOST_ENTRIES or max(map(len, styles)) > LONGEST:
+        legend_below(figure, handles, title)
+    else:  # into the next cell
+        axes.flat[len(names)].legend(handles=handles, title=title, loc="center left")
     for ax in axes.flat[: max(0, len(names) - columns)]:
         ax.set_xlabel("")
     figure.suptitle("Diagnostics over tasks", x=0.01, ha="left")

@@ -14,8 +14,11 @@ from lop.viz.diagnostics import PHASE_TEXT
 from lop.viz.measures import Percent, better, measure_of
 from lop.viz.online import chosen_tasks, task_styles
 from lop.viz.style import (
+    LINE,
     Figure,
     draw_mean,
+    handles_of,
+    legend_below,
     new_figure,
     note_empty,
     prepared,
@@ -61,7 +64,8 @@ def layer_ranks(
     styles = task_styles(sorted({int(layer) for layer in layers["layer"].unique()} | set(among)))
     names = {label: layer_names(layers[layers["label"] == label]) for label in labels}
     alike = all(own == names[labels[0]] for own in names.values())
-    figure, axes = new_figure(len(labels), len(metrics), height=0.7 + 2.5 * len(labels), sharex=True, sharey="col")
+    each = max(2.5, LINE * (2 + max(map(len, names.values()))))  # inches: the legend is beside it
+    figure, axes = new_figure(len(labels), len(metrics), height=0.7 + each * len(labels), sharex=True, sharey="col")
     for i, (row, label) in enumerate(zip(axes, labels, strict=True)):
         runs = layers[layers["label"] == label]
         for ax, metric in zip(row, metrics, strict=True):
@@ -152,7 +156,7 @@ def ntk_spectrum(spectra: pd.DataFrame, *, tasks: Sequence[int] | None = None, p
     for ax in axes[-1]:
         ax.set_xlabel("Eigenvalue number")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0, 1].legend(loc="lower right")
+    legend_below(figure, handles_of(axes[0, 1]))
     figure.suptitle(f"Spectrum of the neural tangent kernel, {PHASE_TEXT[phase]}", x=0.01, ha="left")
     return figure
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from lop.viz.measures import performance, value_axis
 from lop.viz.style import (
+    LINE,
     Figure,
     draw_mean,
     label_legend,
@@ -102,7 +103,8 @@ def within_task(online: pd.DataFrame, *, tasks: Sequence[int] | None = None) -> 
     longest = max(len(word) for label in labels for word in label.split())
     columns = min(3 if longest <= 22 else 2, len(labels))  # titles must not run into each other
     rows = -(-len(labels) // columns)
-    figure, axes = new_figure(rows, columns, height=3.6 * rows, sharex=True, sharey=True)
+    each = max(3.6, LINE * (3 + len(chosen)))  # inches: the legend is beside it
+    figure, axes = new_figure(rows, columns, height=each * rows, sharex=True, sharey=True)
     online = online.sort_values("bin")
     online["seen"] = online.groupby(["run", "label", "task"])["examples"].cumsum()
     for ax, label in zip(axes.flat, labels, strict=False):

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from lop.runs.statistics import mean_interval
 from lop.utils.errors import UserError
 from lop.viz.measures import measure_of
-from lop.viz.style import Figure, label_styles, new_figure, styled
+from lop.viz.style import Figure, handles_of, label_styles, legend_below, new_figure, styled
 
 MOST_TICKS = 8
 PANELS = {"early": "Early tasks", "late": "Late tasks", "mean": "All tasks", "equal_time": "All tasks, equal time"}
@@ -176,7 +176,7 @@ def study_ranks(runs: pd.DataFrame, *, reference: str = "") -> Figure:
     rank.grid(axis="y", visible=False)
     rank.set(xlabel="Mean rank (1 is best)", title="Ranks")
     count = scores["benchmark"].nunique()
-    figure.legend(handles=profile.get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    legend_below(figure, handles_of(profile))
     figure.suptitle(f"Over {count} benchmark{'s' if count > 1 else ''} and all seeds", x=0.01, ha="left")
     return figure
 

@@ -24,8 +24,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BASELINE_COLOR = "#767676"
 MOST_MARKERS = 25  # points of a curve up to which they are marked
 MOST_INSIDE = 5  # labels of a legend that is drawn over a panel's free corner
-LEGEND_CHARACTERS, LEGEND_LINE = 110, 0.22  # of a legend below: that fit into a line; inches
 WIDTH = 9.0  # inches; about the text column of a notebook
+LETTER, HANDLE, LINE = 0.085, 0.75, 0.21  # inches of a legend: a letter, what else an entry takes, the height of a line
 STYLE = {
     **sns.axes_style("whitegrid"),
     "font.size": 11,
@@ -79,6 +79,25 @@ def new_figure(rows: int, columns: int, height: float, width: float = WIDTH, **s
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
+    """One legend for the whole figure, below it, where it lies on no curve; the figure grows by its height.
+
+    handles: artists with labels, of which the first of each label counts. As many columns as the labels leave room for.
+    """
+    named = {handle.get_label(): handle for handle in handles if not str(handle.get_label()).startswith("_")}
+    width, height = figure.get_size_inches()
+    longest = max((len(label) for label in named), default=0)
+    columns = max(1, min(4, len(named), int(width / (LETTER * longest + HANDLE))))
+    lines = -(-len(named) // columns) + (len(title.splitlines()) if title else 0)
+    figure.set_size_inches(width, height + LINE * lines + 0.1)
+    figure.legend(handles=list(named.values()), title=title, loc="outside lower center", ncols=columns)
+
+
+def handles_of(ax: Axes) -> list[Any]:
+    """What a legend of these axes shows."""
+    return list(ax.get_legend_handles_labels()[0])
 
 
 def prepared(table: pd.DataFrame, required: Sequence[str]) -> pd.DataFrame:
@@ -152,15 +171,12 @@ def draw_mean(ax: Axes, table: pd.DataFrame, x: str, value: str, **style) -> Non
         ax.fill_between(curve.index, low, high, color=style.get("color"), alpha=0.18, linewidth=0)
 
 
-def label_legend(figure: MatplotlibFigure, ax: Axes) -> None:
-    """Inside the panel where a few labels leave it room, else below the whole figure, which grows by its lines."""
-    handles, labels = ax.get_legend_handles_labels()
-    if len(labels) <= MOST_INSIDE:
+def label_legend(figure: Figure, ax: Axes) -> None:
+    """Inside the panel where a few labels leave it room, else below the whole figure."""
+    if len(ax.get_legend_handles_labels()[1]) <= MOST_INSIDE:
         ax.legend(loc="best")
-        return
-    columns = max(1, min(4, LEGEND_CHARACTERS // (max(map(len, labels)) + 8)))
-    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * -(-len(labels) // columns))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    else:
+        legend_below(figure, handles_of(ax))
 
 
 def task_axis(ax: Axes) -> None:

@@ -12,10 +12,12 @@ from lop.viz.compare import run_scores, seed_scores
 from lop.viz.measures import measure_of, performance
 from lop.viz.style import (
     Figure,
+    handles_of,
     interval_bars,
     intervals_note,
     label_legend,
     label_styles,
+    legend_below,
     new_figure,
     prepared,
     seeds_note,
@@ -55,7 +57,7 @@ def cost_and_result(results: Results, *, baseline: str = "sgd", costs: pd.DataFr
         ax.set_xlim(left=0)
         measured.format_axis(ax.yaxis)
     axes[0, 0].set_ylabel(measured.label)
-    figure.legend(handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    legend_below(figure, handles_of(axes[0, 0]))
     note = intervals_note(tasks)
     figure.suptitle("What does the result cost?" + (f" ({note})" if note else " (one seed)"), x=0.01, ha="left")
     return figure
@@ -135,6 +137,6 @@ def order_of_moves(
     ax.set_yticks(-np.arange(len(names)), [measure_of(name).label for name in names])
     ax.set(xlabel="Task at which it left the range of the first tasks", ylim=(-len(names) + 0.4, 0.6))
     ax.set_xlim(0, prepared(tasks, ["task"])["task"].max() + 1)
-    figure.legend(handles=ax.get_legend_handles_labels()[0], loc="outside lower center", ncols=4)
+    legend_below(figure, handles_of(ax))
     figure.suptitle("What moved first? (▲ up, ▼ down; dashed: performance)", x=0.01, ha="left")
     return figure
