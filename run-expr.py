@@ -26,7 +26,7 @@
 optimizer = None  # sassha (default), adahessian, sophiah, sgd, adam, ...
 benchmark = None  # permuted_digits (default, needs no download), permuted_mnist, ...
 algos = []  # interventions, e.g. ["sdp", "ema"] or [{"name": "sdp", "gamma": 0.3}] or "sdp, ema"
-seeds = None  # "0-15" or [0, 3, 7]; default: 0-5 on permuted_digits, elsewhere 0
+seeds = None  # "0-15" or [0, 3, 7]; default: 0-4 on permuted_digits, elsewhere 0
 seed = None  # one seed instead
 num_tasks = None  # default: the benchmark's
 dataset = None  # default: the benchmark's; another data set, or a path to your own images

@@ -12,7 +12,7 @@ from lop.viz.measures import performance
 from lop.viz.style import prepared
 from lop.viz.verdict import findings
 
-MORE = "0-5"  # seeds to ask for where there are too few
+MORE = "0-4"  # seeds to ask for where there are too few
 MANY = "0-15"  # and where a few leave a question open
 
 
