@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,15 +89,14 @@ def test_kaggle_has_its_own_folders(monkeypatch):
 
 def test_runs_share_one_time_limit_and_stop_after_an_interrupted_one(monkeypatch, capsys):
     clock, limits = iter([0.0, 0.0, 3600.0]), []
-    monkeypatch.setattr(runs.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
-    def fake(configs, progress, summaries):
+    def fake(configs, progress, summaries, share):
         limits.append((configs[0].run.time_limit_hours, len(configs), summaries))
         status = "finished" if len(limits) == 1 else "interrupted"
         return [RunResult(c.run_name(), status, None, None, None, False, "time limit") for c in configs]
 
     monkeypatch.setattr(runs, "run_population", fake)
-    monkeypatch.setattr(runs, "Progress", lambda label: None)
     sassha, sgd = plan(time_limit_hours=3)
     configs = [*members(sassha, seeds="0-1"), sgd, *plan(optimizer="adam", baseline=False)]
     results = run_all(configs)

@@ -31,8 +31,9 @@ class Workers:
         self._environments = list(environments)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
         self._numbers: set[int] = set()  # of the processes that live
-        self.ended = False
+        self.ended = self._asked = False
 
     def __enter__(self) -> Workers:
         return self
@@ -50,20 +51,36 @@ class Workers:
             with self._lock:
                 self._numbers.discard(worker.number)
             raise
+        finally:
+            with self._lock:
+                self._busy.discard(worker)
         with self._lock:
             self._idle.append(worker)
         return answer
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to every process with a call: what trains there saves and answers, anything else ends."""
+        with self._lock:
+            self._asked = True
+            for worker in self._busy:
+                worker.terminate()
 
     def _take(self) -> _Worker:
         with self._lock:
             if self.ended:
                 raise WorkerDiedError
             if self._idle:
-                return self._idle.pop()
+                self._busy.add(worker := self._idle.pop())
+                return worker
             number = min(set(range(len(self._numbers) + 1)) - self._numbers)
             self._numbers.add(number)
         environment = self._environments[number % len(self._environments)] if self._environments else {}
-        return _Worker(self._context, self._watched, number, environment)
+        worker = _Worker(self._context, self._watched, number, environment)
+        with self._lock:
+            self._busy.add(worker)
+            if self._asked:  # while it was started
+                worker.terminate()
+        return worker
 
     def end(self) -> None:
         """Stop every call that is still running, and let the idle processes go."""
@@ -92,6 +109,9 @@ class _Worker:
         except (EOFError, ConnectionError):
             self.close()
             raise WorkerDiedError from None
+
+    def terminate(self) -> None:
+        self._process.terminate()
 
     def close(self) -> None:
         self._connection.close()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 import torch
 
 from lop.capacity import fitting
 from lop.config import Config
 from lop.data.sources import sharing_images
+from lop.notebook.beside import at_once, by_label, has_ended
 from lop.pace import TimedPopulation
-from lop.runs import ENDED, read_status, run_folder_of
+from lop.runs import read_status, run_folder_of
 from lop.utils.devices import find_device, kept_threads
 from lop.utils.durations import duration
 from lop.utils.place import place
@@ -49,13 +48,10 @@ def preview(configs: Sequence[Config], *, labels: Sequence[str] | None = None) -
     before anything is trained.
     """
     labels = labels or [config.label for config in configs]
-    methods = [
-        (label, [config for _, config in pairs])
-        for label, pairs in itertools.groupby(zip(labels, configs, strict=True), key=itemgetter(0))
-    ]
-    left = [(label, [config for config in members if not _ended(config)]) for label, members in methods]
-    with kept_threads(), sharing_images():
-        paces = [measure(members) for _, members in left if members]
+    methods = by_label(configs, labels)
+    left = [[config for config in runs if not has_ended(config)] for _, runs in methods]
+    with sharing_images():
+        paces = [measure(runs) for runs in left if runs]
     first, seeds = configs[0], max(len(members) for _, members in methods)
     names = ", ".join(label for label, _ in methods)
     count = "one seed" if seeds == 1 else f"{seeds} seeds" + (" each" if len(methods) > 1 else "")
@@ -66,7 +62,7 @@ def preview(configs: Sequence[Config], *, labels: Sequence[str] | None = None) -
     if not paces:
         print(f"{what}: trained earlier ({machine}).")
         return
-    seconds = sum(pace.seconds for pace in paces)
+    seconds = _in_turns([pace.seconds for pace in paces], at_once(methods))
     print(
         f"Training {what}: {paces[0].tasks} tasks of {paces[0].steps // paces[0].tasks:,} steps, "
         f"about {duration(seconds)}."
@@ -76,8 +72,12 @@ def preview(configs: Sequence[Config], *, labels: Sequence[str] | None = None) -
         print(hint)
 
 
-def _ended(config: Config) -> bool:
-    return config.run.resume != "never" and read_status(run_folder_of(config)).get("state") in ENDED
+def _in_turns(seconds: Sequence[float], count: int) -> float:
+    """Until all are done, where so many are worked on at once, each by whoever is free first."""
+    busy = [0.0] * count
+    for each in seconds:
+        busy[busy.index(min(busy))] += each
+    return max(busy)
 
 
 def measure(configs: Sequence[Config]) -> Pace:
@@ -87,9 +87,10 @@ def measure(configs: Sequence[Config]) -> Pace:
     """
     fit = fitting(configs[0]) if len(configs) > 1 else None
     sample = configs[: min(SAMPLE, fit or SAMPLE)]
-    timed = TimedPopulation(sample)
-    diagnosed = timed.diagnostics_seconds() if configs[0].run.diagnostics else 0.0
-    step = timed.step_seconds(SECONDS, MOST_STEPS) * len(configs) / len(sample)
+    with kept_threads():
+        timed = TimedPopulation(sample)
+        diagnosed = timed.diagnostics_seconds() if configs[0].run.diagnostics else 0.0
+        step = timed.step_seconds(SECONDS, MOST_STEPS) * len(configs) / len(sample)
     count = timed.stream.num_tasks
     done = min(read_status(run_folder_of(config)).get("tasks_done", 0) for config in configs)
     whole = timed.steps * step + count * len(configs) * diagnosed

@@ -1,15 +1,14 @@
-"""Training from a notebook: several runs one after the other, and what they gave."""
+"""Training from a notebook: several methods, and what they gave."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lop.config import Config
+from lop.notebook.beside import SideBySide, at_once, by_label
 from lop.notebook.estimate import preview, time_limit
 from lop.notebook.parameters import check_parameters
 from lop.notebook.places import thin
@@ -17,20 +16,20 @@ from lop.notebook.tables import relabelled
 from lop.plan import BENCHMARKS, by_path, make_config, members
 from lop.runner import RunResult, run_population
 from lop.runs import CHECKPOINTS, ENDED, Results, bring, load, read_status, run_folder_of
-from lop.training.progress import Progress
 from lop.utils.errors import MissingDataError, UserError, lookup
 from lop.utils.place import kaggle_folder, place
 
 STOPPED = "Stopped cleanly ({}): run this notebook again to go on where it stopped."
-LEAST = 1e-9  # hours: the first runs are begun whatever the limit, so that there is something to go on from
+LEAST = 1e-9  # hours
 
 
 def run_all(
     configs: Sequence[Config], *, labels: Sequence[str] | None = None, summaries: bool = True
 ) -> list[RunResult]:
-    """One method after the other, its seeds side by side, with live progress, within one time limit for all.
+    """Method by method, its seeds side by side, with live progress, within one time limit for all.
 
-    The limit is `lop.notebook.estimate.time_limit`. Methods are what follows each other under one label. labels: what
+    Where `lop.notebook.beside.at_once` says so, other methods are trained at the same time in other processes. The
+    limit is `lop.notebook.estimate.time_limit`. Methods are what follows each other under one label. labels: what
     to call the runs meanwhile. summaries: show that of every task of the first run. Stops after a method that was
     interrupted: the next session goes on; on Kaggle it finds this one's output where that is attached as input.
     """
@@ -39,26 +38,48 @@ def run_all(
         for config, label in zip(configs, labels, strict=True):
             if config.run.resume != "never" and (found := bring_earlier(config, kaggle_folder("input"))):
                 print(f"{label}: goes on from {found}")
-    limit, started = time_limit(configs), time.monotonic()
-    results: list[RunResult] = []
-    for i, (label, pairs) in enumerate(itertools.groupby(zip(labels, configs, strict=True), key=itemgetter(0))):
-        members = [config for _, config in pairs]
-        if limit is not None:
-            left = limit - (time.monotonic() - started) / 3600
-            if left <= 0 and results:
-                print(STOPPED.format("time limit"))
-                break
-            members = [config.model_copy(deep=True) for config in members]
-            members[0].run.time_limit_hours = max(left, LEAST)
-        _say_ended(label, members)
-        results += run_population(members, Progress(label), summaries=summaries and i == 0)
-        stopped = [result for result in results if result.status == "interrupted"]
-        if stopped:
-            print(STOPPED.format(stopped[0].reason))
-            break
+    methods = by_label(configs, labels)
+    for label, runs in methods:
+        _say_ended(label, runs)
+    limited = _sharing(time_limit(configs))
+    done: dict[int, list[RunResult]] = {}
+    reason, count = None, at_once(methods)
+    with SideBySide(methods, count, limited) as turns:
+        while reason is None and (turn := turns.take()) is not None:
+            i, runs = turn
+            progress, shown = turns.progress(i), summaries and i == 0
+            done[i] = run_population(runs, progress, summaries=shown, share=1 / count)
+            reason = next((result.reason for result in done[i] if result.status == "interrupted"), None)
+        reason = turns.finish(stop=reason is not None) or reason
+        done |= turns.found
+    results = [result for i in sorted(done) for result in done[i]]
+    stopped = [result.reason for result in results if result.status == "interrupted"]
+    if len(done) < len(methods) or stopped:
+        print(STOPPED.format(reason or next(iter(stopped), "time limit")))
     if place() == "kaggle":
         thin(results)
     return results
+
+
+def _sharing(hours: float | None) -> Callable[[Sequence[Config]], Sequence[Config] | None]:
+    """What gives runs the time that is left of so many hours, from now on; None where that is nothing.
+
+    The first runs are begun whatever the limit, so that there is something to go on from.
+    """
+    if hours is None:
+        return lambda runs: runs
+    started, begun = time.monotonic(), False
+
+    def limited(runs: Sequence[Config]) -> Sequence[Config] | None:
+        nonlocal begun
+        left = hours - (time.monotonic() - started) / 3600
+        if left <= 0 and begun:
+            return None
+        begun, runs = True, [config.model_copy(deep=True) for config in runs]
+        runs[0].run.time_limit_hours = max(left, LEAST)
+        return runs
+
+    return limited
 
 
 def _say_ended(label: str, configs: Sequence[Config]) -> None:

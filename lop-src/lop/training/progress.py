@@ -79,9 +79,9 @@ class Progress:
 
         self._last = time.monotonic()
         if self._display is None:
-            self._display = display(_Text(self._line), display_id=True)
+            self._display = display(PlainText(self._line), display_id=True)
         else:
-            self._display.update(_Text(self._line))
+            self._display.update(PlainText(self._line))
 
     def summary(self, text: str) -> None:
         """A task has ended: its summary, in a notebook in place of the last one."""
@@ -91,9 +91,9 @@ class Progress:
         from IPython.display import display
 
         if self._summary is None:
-            self._summary = display(_Text(text), display_id=True)
+            self._summary = display(PlainText(text), display_id=True)
         else:
-            self._summary.update(_Text(text))
+            self._summary.update(PlainText(text))
 
     def close(self) -> None:
         """Show the last state; what comes next is shown anew."""
@@ -102,7 +102,7 @@ class Progress:
         if self._line:
             self._redraw()
         if self._summary is not None:
-            self._summary.update(_Text(""))
+            self._summary.update(PlainText(""))
         self._begin()
 
 
@@ -128,7 +128,7 @@ def _in_words(performance: Sequence[tuple[str, float]]) -> str:
     return f"{len(performance)} runs, {name} {performance_text(name, statistics.fmean(values))}{spread}{lost}"
 
 
-class _Text:
+class PlainText:
     """Displayed as plain text."""
 
     def __init__(self, text: str):

@@ -53,6 +53,12 @@ def _origin(thing: object) -> tuple[str, str]:
     return getattr(source, "__module__", ""), getattr(source, "__qualname__", "")
 
 
+def foreign_modules() -> set[str]:
+    """Outside this package and torch, the modules that have registered something; `__main__` is a notebook's cells."""
+    origins = {_origin(thing)[0] for registry in _registries for thing in registry.values()}
+    return {origin for origin in origins if origin.split(".")[0] not in ("lop", "torch")}
+
+
 def import_modules(package: str, paths: Iterable[str]) -> None:
     """Import every module of a package, so that what they define is registered."""
     for found in pkgutil.iter_modules(paths, f"{package}."):
