@@ -75,7 +75,7 @@ class Monitor:
         **options: Any,
     ):
         self.model, self.test = model, test
-        self.loss = model.loss if isinstance(model, Learner) else _loss_name(loss)
+        self.loss = _learners_loss(model) if isinstance(model, Learner) else _loss_name(loss)
         self._extras, self._options = extras, options
         self._dashboard: Dashboard | None = None
         self._before: dict[str, Any] | None = None
@@ -185,6 +185,15 @@ class _Watched:
 
     def predict(self, x: Tensor) -> Tensor:
         return self.net(x)
+
+
+def _learners_loss(learner: Learner) -> str:
+    if learner.loss not in LOSSES.values():
+        raise UserError(
+            "monitor: a learner's own loss function has no value per example: give Monitor(learner.net, loss) the loss "
+            "to measure by, cross_entropy or mse"
+        )
+    return learner.loss
 
 
 def _loss_name(loss: Any) -> str:

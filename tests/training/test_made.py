@@ -1,8 +1,11 @@
 """A learner by names for anybody's model, measured by a monitor; what torch cannot differentiate twice."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import lop
 from lop.algos.cbp import CBP
@@ -70,3 +73,39 @@ def test_what_has_no_second_derivative_is_named(examples):
         learner.learn(x, y)
     assert "\n" not in str(caught.value)
     lop.make_learner(net(nn.Hardsigmoid), x[:2], "adam", lr=0.1).learn(x, y)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.policy, self.value = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 1)
+
+    def forward(self, x):
+        h = torch.relu(self.body(x))
+        return self.policy(h), self.value(h)
+
+
+def smoothed(outputs, y):
+    policy, value = outputs
+    return F.cross_entropy(policy, y, label_smoothing=0.1) + value.square().mean()
+
+
+def test_a_loss_of_ones_own_for_any_outputs():
+    torch.manual_seed(0)
+    model = TwoHeads().double()
+    by_hand = copy.deepcopy(model)
+    learner = lop.make_learner(model, torch.randn(2, 4).double(), "sgd", loss=smoothed, lr=0.1)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
+    for _ in range(3):
+        x, y = torch.randn(5, 4).double(), torch.randint(3, (5,))
+        optimizer.zero_grad()
+        loss = smoothed(by_hand(x), y)
+        loss.backward()
+        optimizer.step()
+        assert learner.learn(x, y).loss.item() == pytest.approx(loss.item(), rel=1e-12)
+    for p, q in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
+    with pytest.raises(UserError, match="own loss function has no value per example"):
+        lop.Monitor(learner)
+    with pytest.raises(UserError, match="unknown loss 'cross_entopy': did you mean 'cross_entropy'"):
+        lop.make_learner(model, x, "sgd", loss="cross_entopy", lr=0.1)

@@ -20,15 +20,19 @@ from lop.nets.gradients import GradientRecorder
 from lop.nets.init import initialise_
 from lop.optimizers import ClosureOptimizer
 from lop.optimizers.objective import make_objective
-from lop.utils.errors import UserError
+from lop.utils.errors import UserError, lookup
 from lop.utils.seeding import make_generator
 
 LOSSES: dict[str, Callable[[Tensor, Any], Tensor]] = {"cross_entropy": F.cross_entropy, "mse": F.mse_loss}
+OWN = "own"  # a learner's loss that is no name but a function
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Of a step's first, unperturbed forward pass, before the update: mean loss without penalties, and outputs."""
+    """Of a step's first, unperturbed forward pass, before the update: mean loss without penalties, and outputs.
+
+    logits: a tensor is detached; other outputs (a tuple, a dict) are as the net returned them.
+    """
 
     loss: Tensor
     logits: Tensor
@@ -41,8 +45,9 @@ class FirstUpdateError(UserError):
 class Learner:
     """Learns from batches with one line; knows no method's name and no benchmark's name.
 
-    loss: "cross_entropy" (y: class indices) or "mse" (y: (batch, outputs)). Logits of outputs that are not
-    active in the current task are -inf. seed: of the generators handed to interventions.
+    loss: "cross_entropy" (y: class indices), "mse" (y: (batch, outputs)), or a function (outputs, y) -> mean loss ()
+    for any outputs and targets. Logits of outputs that are not active in the current task are -inf. seed: of the
+    generators handed to interventions. Raises UserError for another name.
     """
 
     data_ahead = True  # a task's data can be read before they are learned
@@ -53,14 +58,15 @@ class Learner:
         optimizer: ClosureOptimizer,
         interventions: Sequence[Intervention] = (),
         *,
-        loss: str = "cross_entropy",
+        loss: str | Callable[[Any, Any], Tensor] = "cross_entropy",
         seed: int = 0,
     ):
-        self.net, self.optimizer, self.loss, self.seed = net, optimizer, loss, seed
+        self.net, self.optimizer, self.seed = net, optimizer, seed
+        self.loss = loss if isinstance(loss, str) else OWN
         self.interventions = list(interventions)
         self._generators_made: Counter[tuple[object, ...]] = Counter()
         self.hidden_layers = net.hidden_layers()
-        self._loss_function = LOSSES[loss]
+        self._loss_function = lookup(LOSSES, loss, "loss") if isinstance(loss, str) else loss
         self.task: Task | None = None
         self.ruined_by_first_update = False
         self._has_learned = False  # in this process
@@ -115,7 +121,7 @@ class Learner:
             else:
                 logits = self._forward_recorded(x)
                 loss = self._loss_function(logits, y)
-                first.append(StepResult(loss.detach(), logits.detach()))
+                first.append(StepResult(loss.detach(), logits.detach() if isinstance(logits, Tensor) else logits))
             for intervention in self.differentiated_penalties:
                 penalty = intervention.penalty()
                 if penalty is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lop.algos import INTERVENTIONS, Intervention
 from lop.nets import Net
@@ -22,7 +22,7 @@ def make_learner(
     optimizer: str,
     algos: Sequence[Intervention | str | dict[str, Any]] = (),
     *,
-    loss: str = "cross_entropy",
+    loss: str | Callable[[Any, Any], Tensor] = "cross_entropy",
     seed: int = 0,
     **options: Any,
 ) -> Learner:
@@ -30,7 +30,8 @@ def make_learner(
 
     model, example: as for `lop.describe`; a `Net` describes itself. optimizer, options: its name and hyperparameters,
     as for `lop.get_optimizer`. algos: interventions, by name, as sections with options, `{"name": "cbp",
-    "replacement_rate": 1e-3}`, or built. Raises UserError for unknown names and options, and for what these raise.
+    "replacement_rate": 1e-3}`, or built. loss: as `lop.Learner` takes it. Raises UserError for unknown names and
+    options, and for what these raise.
     """
     net = model if isinstance(model, Net) else describe(model, example)
     built = get_optimizer(optimizer, net, **options)
