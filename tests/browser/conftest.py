@@ -37,6 +37,8 @@ def driver(tmp_path_factory):
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(switch)
     one = selenium.Chrome(options=options, service=selenium.ChromeService(chromedriver))
+    # what JupyterLab calls its current notebook is where the focus is, and a page that nobody looks at may have none
+    one.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
     yield one
     one.quit()
 
