@@ -32,15 +32,13 @@ from lop import viz
 from lop.notebook import check_parameters, show
 from lop.study import command, run_study
 from lop.study.course import evaluation_runs, paper_differences, paper_table
-from lop.study.figures import drawn
+from lop.study.figures import alike, drawn
 
 check_parameters()
 plan = command.read(study, overrides)
 result, tables = run_study(plan, report=lambda line: None)
 comparison = {name: tables.comparison[tables.comparison["benchmark"] == name] for name in plan.benchmarks}
-alike = {  # one colour for a method in all figures
-    name: {"baselines": [plan.reference], "among": list(rows["method"])} for name, rows in comparison.items()
-}
+colours = {name: alike(rows["method"], plan.reference) for name, rows in comparison.items()}
 evaluated = {name: evaluation_runs(result, name) for name in plan.benchmarks}
 
 # %% [markdown]
@@ -88,7 +86,7 @@ show(viz.study_ranks, tables.runs, reference=plan.reference)
 # %%
 for name, found in evaluated.items():
     display(Markdown(f"**{name}**"))
-    show(viz.online_accuracy, drawn(found.tasks, plan.drawn), **alike[name])
+    show(viz.online_accuracy, drawn(found.tasks, plan.drawn), **colours[name])
 
 # %% [markdown]
 # ## Tuning
@@ -112,7 +110,7 @@ display(HTML(tables.grids.to_html(index=False, na_rep="")))
 # %%
 for name, found in evaluated.items():
     display(Markdown(f"**{name}**"))
-    show(viz.order_of_moves, drawn(found.tasks, plan.drawn), **alike[name])
+    show(viz.order_of_moves, drawn(found.tasks, plan.drawn), **colours[name])
 
 # %% [markdown]
 # ## Cost

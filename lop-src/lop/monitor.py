@@ -19,7 +19,7 @@ from lop.metrics.chosen import Extra
 from lop.nets import Net
 from lop.nets.describe import describe
 from lop.runs.records import phase_rows, scalar_columns
-from lop.training.learner import Learner
+from lop.training.learner import OWN, Learner
 from lop.utils.errors import UserError, shown
 from lop.viz import dashboard_grid
 from lop.viz.style import Figure
@@ -188,7 +188,7 @@ class _Watched:
 
 
 def _learners_loss(learner: Learner) -> str:
-    if learner.loss not in LOSSES.values():
+    if learner.loss == OWN:
         raise UserError(
             "monitor: a learner's own loss function has no value per example: give Monitor(learner.net, loss) the loss "
             "to measure by, cross_entropy or mse"

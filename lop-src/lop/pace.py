@@ -43,20 +43,16 @@ class TimedPopulation:
 
     def step_seconds(self, seconds: float, most: int) -> float:
         """Of one step of all: the mean over about so many seconds, at most so many steps, without the first one."""
-        first: float | None = None  # what is set up once (modules are imported) weighs little in the whole
         taken: list[float] = []
         began = self._now()
         for batch in zip(*(task.batches(0) for task in self._tasks), strict=True):
             self._population.learn(batch)
             now = self._now()
-            if first is None:
-                first = now - began
-            else:
-                taken.append(now - began)
-            if sum(taken) >= seconds or len(taken) >= most:
+            taken.append(now - began)
+            if sum(taken[1:]) >= seconds or len(taken) > most:
                 break
             began = now
-        return statistics.fmean(taken or [first or 0.0])
+        return statistics.fmean(taken[1:] or taken)  # what is set up once (modules are imported) weighs little
 
     def _now(self) -> float:
         """When all that was asked of the device is done."""

@@ -19,12 +19,17 @@ DPI = 120  # of the files: what is committed stays small
 
 
 def drawn(tasks: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """The rows of these methods, in their order, so that they have the same colours in every figure."""
+    """The rows of these methods, in their order."""
     if tasks.empty:
         return tasks
     order = {method: place for place, method in enumerate(methods)}
     rows = tasks[tasks["label"].isin(methods)]
     return rows.sort_values("label", key=lambda labels: labels.map(order), kind="stable")
+
+
+def alike(methods: pd.Series, reference: str) -> dict[str, Sequence[str]]:
+    """What gives the methods of a study the colours in a figure of labels that they have in those of its scores."""
+    return {"baselines": [reference], "among": list(methods)}
 
 
 def write_figures(result: StudyResult, tables: StudyTables) -> None:
@@ -41,12 +46,12 @@ def write_figures(result: StudyResult, tables: StudyTables) -> None:
         if tasks.empty:
             continue
         rows, few = tables.comparison[tables.comparison["benchmark"] == name], drawn(tasks, study.drawn)
-        alike = {"baselines": [study.reference], "among": list(rows["method"])}  # colours as in the scores
+        colours = alike(rows["method"], study.reference)
         figures = {
             "scores": partial(viz.study_scores, rows, reference=study.reference),
             "changes": partial(viz.study_changes, rows, reference=study.reference),
-            "tasks": partial(viz.online_accuracy, few, **alike),
-            "moves": partial(viz.order_of_moves, few, **alike),
+            "tasks": partial(viz.online_accuracy, few, **colours),
+            "moves": partial(viz.order_of_moves, few, **colours),
         }
         for kind, draw in figures.items():
             try:
